@@ -1,0 +1,68 @@
+"""The ASGI application: static files, Django's pages, and WebSockets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "a2a_site.settings")
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from starlette.responses import Response  # noqa: E402
+from starlette.staticfiles import StaticFiles  # noqa: E402
+
+django = get_asgi_application()  # sets Django up: what follows imports models
+
+from a2a_site import flower_proxy  # noqa: E402
+from monitoring.urls import websocket_urlpatterns  # noqa: E402
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+STATIC = settings.STATIC_URL.rstrip("/")  # "/static"
+
+
+class Static(StaticFiles):
+    """Files of STATIC_ROOT. A browser asks each time whether they have changed, so an update is seen at once."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the file, or 304."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+static = Static(directory=settings.STATIC_ROOT, check_dir=False)
+routed = ProtocolTypeRouter(
+    {
+        "http": django,
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand static files to Starlette, everything else to Django or Channels."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["type"] == "http" and scope["path"].startswith(STATIC + "/"):
+        await static({**scope, "root_path": STATIC}, receive, send)
+    else:
+        await routed(scope, receive, send)
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Answer the server's start and stop; close what is open at the stop."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await flower_proxy.close()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

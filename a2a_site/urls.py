@@ -1,0 +1,17 @@
+"""Addresses of all pages and APIs."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+
+from a2a_site import flower_proxy
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("flower", RedirectView.as_view(url="/flower/")),
+    re_path(r"^flower/(?P<path>.*)$", flower_proxy.proxy, name="flower"),
+    path("", include("monitoring.urls")),
+]

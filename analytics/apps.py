@@ -1,0 +1,7 @@
+"""Analytics: detection, forecasts, tuning."""
+
+from django.apps import AppConfig
+
+
+class AnalyticsConfig(AppConfig):
+    name = "analytics"

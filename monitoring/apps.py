@@ -1,0 +1,7 @@
+"""Monitoring: what is seen, live and stored."""
+
+from django.apps import AppConfig
+
+
+class MonitoringConfig(AppConfig):
+    name = "monitoring"

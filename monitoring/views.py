@@ -1,0 +1,140 @@
+"""The live page, the tasks' pages, and the probes. Whole without JavaScript; with it they stay current."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+from redis.exceptions import RedisError
+
+from monitoring import health, queries, task_page
+from monitoring import overview as live_page
+from routing import errors, lifecycle
+from routing.artifacts import ArtifactError
+from routing.models import Artifact, Task, TaskState
+
+# A stored file is somebody else's: should a browser ever show it, then without scripts and without our origin.
+FILE_POLICY = "default-src 'none'; sandbox"
+
+
+@require_safe
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer 200 while the process lives."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+@never_cache
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 when tasks can be taken and done, else 503; with a word per part."""
+    ready, words = health.readiness()
+    status = {"status": "ready" if ready else "not ready", "checks": words}
+    return JsonResponse(status, status=200 if ready else 503, json_dumps_params={"indent": 2, "ensure_ascii": False})
+
+
+@require_safe
+@login_required
+@never_cache
+def overview(request: HttpRequest) -> HttpResponse:
+    """The live page."""
+    try:
+        snapshot, redis_is_there = health.snapshot(), True
+    except RedisError:
+        snapshot, redis_is_there = None, False
+    state = live_page.health(snapshot) if redis_is_there else live_page.no_redis()
+    counters = (snapshot or {}).get("counters", {})
+    context: dict[str, Any] = {
+        "now": timezone.now(),
+        "snapshot": snapshot or {},
+        "is_live": snapshot is not None,
+        "health": state,
+        "counters": [(key, label, counters.get(key)) for key, label in live_page.COUNTERS],
+        "fleet": live_page.fleet_rows(queries.known_agents(), snapshot),
+        "tasks": queries.recent_tasks(),
+    }
+    return render(request, "monitoring/overview.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def task_list(request: HttpRequest) -> HttpResponse:
+    """All tasks, newest first, 50 a page; ``state``, ``skill`` and ``before`` in the address."""
+    state, skill = request.GET.get("state", ""), request.GET.get("skill", "")
+    before = queries.parse_cursor(request.GET.get("before", ""))
+    rows, is_more = queries.page_of_tasks(state=state, skill=skill, before=before)
+    filters = {key: value for key, value in (("state", state), ("skill", skill)) if value}
+    context = {
+        "tasks": rows,
+        "states": TaskState.choices,
+        "skills": queries.skill_names(),
+        "filters": filters,
+        "first": urlencode(filters),
+        "is_first": before is None,
+        "older": urlencode({**filters, "before": queries.cursor(rows[-1])}) if is_more else "",
+    }
+    return render(request, "monitoring/tasks.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """One task with everything that happened to it."""
+    return render(request, "monitoring/task.html", task_page.context(_task(task_id)))
+
+
+def _task(task_id: UUID) -> Task:
+    try:
+        return Task.objects.get(id=task_id)
+    except Task.DoesNotExist:
+        raise Http404(f"There is no task {task_id}. Tasks are deleted some time after their end.") from None
+
+
+@require_POST
+@login_required
+@permission_required("routing.change_task", raise_exception=True)
+def cancel(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """Ask the controller to cancel the task, and show its page again."""
+    try:
+        lifecycle.cancel(task_id, tenant=_task(task_id).tenant_id, by=request.user.get_username())
+        messages.success(request, "Cancel asked for. A task that waits ends at once, a running one is being stopped.")
+    except errors.RoutingError as error:
+        messages.error(request, str(error))
+    return redirect("task", task_id)
+
+
+@require_safe
+@login_required
+def artifact(request: HttpRequest, task_id: UUID, seq: int) -> FileResponse:
+    """Download a file that an attempt produced."""
+    row = get_object_or_404(Artifact, task_id=task_id, seq=seq)
+    try:
+        file = task_page.store().open(row.sha256)
+    except (OSError, ArtifactError):
+        raise Http404(f"The file {row.name} is not in the store any more.") from None
+    response = FileResponse(file, as_attachment=True, filename=row.name, content_type="application/octet-stream")
+    response["Content-Security-Policy"] = FILE_POLICY
+    return response
+
+
+@require_safe
+@login_required
+@never_cache
+def value(request: HttpRequest, task_id: UUID, which: str) -> JsonResponse:
+    """Download the whole input or output as JSON."""
+    row = _task(task_id)
+    body = row.input if which == "input" else row.output
+    response = JsonResponse(body, safe=False, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    response["Content-Disposition"] = f'attachment; filename="{which}-{task_id}.json"'
+    response["Content-Security-Policy"] = FILE_POLICY
+    return response

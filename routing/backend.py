@@ -1,0 +1,148 @@
+"""Celery's result backend on the ledger: results, chords and groups survive whatever the ledger survives.
+
+Routed tasks store nothing here: their rows are their results. For a project's own Celery tasks the backend keeps a
+small key-value table. A chord's header is counted by a table whose rows are unique, so that a member which ran twice
+counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import celery
+from celery import states
+from celery.app.task import Context
+from celery.backends.base import KeyValueStoreBackend
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError, TaskRevokedError
+from django.db import transaction
+from django.utils import timezone
+from kombu.utils import json as kombu_json
+
+from routing.celery_task import task_uuid
+from routing.models import CeleryState, ChordPart, Command, Task, TaskState
+
+KEEP = timedelta(days=1)
+CELERY_STATES = {
+    TaskState.SUBMITTED: states.PENDING,
+    TaskState.WORKING: states.STARTED,
+    TaskState.INPUT_REQUIRED: states.STARTED,
+    TaskState.AUTH_REQUIRED: states.STARTED,
+    TaskState.COMPLETED: states.SUCCESS,
+    TaskState.FAILED: states.FAILURE,
+    TaskState.CANCELED: states.REVOKED,
+    TaskState.REJECTED: states.FAILURE,
+}
+
+
+class AgentTaskFailed(Exception):
+    """What ``AsyncResult.get`` raises for a routed task that failed; its text is the error's message."""
+
+
+class LedgerBackend(KeyValueStoreBackend):  # type: ignore[misc]
+    """Result backend ``routing.backend.LedgerBackend``."""
+
+    supports_autoexpire = True
+
+    # ---- routed tasks read from the ledger ----------------------------------------------------------------------
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        task = Task.objects.filter(id=task_uuid(task_id)).only("state", "output", "error").first()
+        return super()._get_task_meta_for(task_id) if task is None else meta(task, task_id)
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        if request is not None and request.get("a2a") is not None:
+            return result  # the controller writes it
+        return super()._store_result(task_id, result, state, traceback=traceback, request=request, **kwargs)
+
+    # ---- keys and values ----------------------------------------------------------------------------------------
+
+    def get(self, key: Any) -> Any:
+        return CeleryState.objects.filter(key=_text(key)).values_list("value", flat=True).first()
+
+    def mget(self, keys: Iterable[Any]) -> Sequence[Any]:
+        names = [_text(key) for key in keys]
+        known = dict(CeleryState.objects.filter(key__in=names).values_list("key", "value"))
+        return [known.get(name) for name in names]
+
+    def set(self, key: Any, value: Any) -> None:
+        fields = {"value": _text(value), "expires_at": timezone.now() + KEEP}
+        CeleryState.objects.update_or_create(key=_text(key), defaults=fields)
+
+    def delete(self, key: Any) -> None:
+        CeleryState.objects.filter(key=_text(key)).delete()
+
+    # ---- chords -------------------------------------------------------------------------------------------------
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        """Nothing to prepare: every member of the header carries the body and the number of members."""
+        self.ensure_chords_allowed()
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """Count a member of the header; the one that completes it submits the body, in the same transaction."""
+        group_id, task_id = request.group, request.id
+        if not group_id or not task_id:
+            return
+        body = maybe_signature(request.chord, app=self.app)
+        ok = state == states.SUCCESS
+        value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
+        with transaction.atomic():
+            self._lock_chord(group_id)
+            _, fresh = ChordPart.objects.get_or_create(
+                group_id=group_id,
+                task_id=task_id,
+                defaults={"index": request.group_index, "ok": ok, "result": value},
+            )
+            parts = list(ChordPart.objects.filter(group_id=group_id).order_by("index"))
+            if not fresh and len(parts) < body["chord_size"]:
+                return
+            bad = next((part for part in parts if not part.ok), None)
+            if bad is None and len(parts) == body["chord_size"]:
+                body.delay([part.result for part in parts])
+        if not ok and fresh and bad is not None and bad.task_id == task_id:
+            error = ChordError(f"Dependency {task_id} raised {value}")
+            self.chord_error_from_stack(body, error)
+
+    def _lock_chord(self, group_id: str) -> None:
+        """Let members count one after the other. SQLite does so by itself."""
+        key = f"chord-{group_id}"
+        CeleryState.objects.get_or_create(key=key, defaults={"value": "", "expires_at": timezone.now() + KEEP})
+        CeleryState.objects.select_for_update().get(key=key)
+
+
+def meta(task: Task, task_id: str) -> dict[str, Any]:
+    """Return a routed task as Celery describes results."""
+    state = CELERY_STATES[TaskState(task.state)]
+    result: Any = task.output
+    if state == states.FAILURE:
+        result = AgentTaskFailed((task.error or {}).get("message", "failed"))
+    elif state == states.REVOKED:
+        result = TaskRevokedError("canceled")
+    return {"status": state, "result": result, "task_id": task_id, "traceback": None, "children": []}
+
+
+def settle(command_id: str) -> None:
+    """Tell the canvas of a failed or canceled task of its end: its chord, the rest of its chain, its error links.
+
+    Done once; asked again it does nothing.
+    """
+    with transaction.atomic():
+        commands = Command.objects.select_for_update().filter(id=UUID(command_id), done_at__isnull=True)
+        command = commands.select_related("task").first()
+        if command is None:
+            return
+        task = command.task
+        args, kwargs, embed = task.call["body"]
+        request = Context(task.call["headers"], args=args, kwargs=kwargs, **embed)
+        exception = meta(task, request.id)["result"]
+        celery.current_app.backend.mark_as_failure(request.id, exception, request=request, store_result=False)
+        Command.objects.filter(id=command.id).update(done_at=timezone.now())
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

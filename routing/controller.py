@@ -1,0 +1,428 @@
+"""The heart: reads the log, asks the reducers, commits what they say, and only then tells the world.
+
+    read a batch ─▶ reducers ─▶ one transaction (rows + position) ─▶ Celery messages, deltas
+
+Exactly one controller leads; its epoch fences every commit. A standby takes over when the leader's beat stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+import celery
+import orjson
+import redis
+from django.db import DatabaseError, close_old_connections, connection
+
+from routing import broker, celery_task, ledger, registry
+from routing import events as e
+from routing.failpoints import failpoint
+from routing.fleet import Fleet
+from routing.live import Live
+from routing.models import Command
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000  # stream entries read at once
+LOOK_S = 0.5  # how often the ledger is looked into without a ring
+RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
+TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
+STALL_S = 1.0  # silence of our own that is longer is not held against anybody
+TRIM_S = 5.0
+MARK_S = 1.0  # how often Redis is asked whether it still holds our data
+SETTLE_AGAIN_S = 10.0
+RETENTION_S = 3600.0
+KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
+
+
+class Controller:
+    """One controller process: a standby until it leads."""
+
+    def __init__(self, *, look_s: float = LOOK_S) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.stopping = threading.Event()
+        self._look_s = look_s
+        self._publisher = broker.Publisher(celery.current_app)
+
+    # ---- leading ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Lead whenever nobody else does, until ``stop``."""
+        while not self.stopping.is_set():
+            epoch = self._wait_for_lead()
+            if epoch is None:
+                return
+            log.info("controller: leading, epoch %d", epoch)
+            try:
+                _Reign(self, epoch).run()
+            except ledger.Deposed:
+                log.warning("controller: another one leads now; standing by")
+            except DatabaseError as error:
+                log.error("controller: the database failed (%s); starting over", error)
+                self.stopping.wait(0.5)
+
+    def stop(self) -> None:
+        """End after the batch at hand."""
+        self.stopping.set()
+
+    def _wait_for_lead(self) -> int | None:
+        """Return the epoch that this process leads in, or None when it should stop."""
+        seen, since, said = None, time.monotonic(), False
+        while not self.stopping.is_set():
+            try:
+                close_old_connections()
+                row = ledger.controller_row()
+                if seen is None or (row.epoch, row.beat) != (seen.epoch, seen.beat):
+                    seen, since = row, time.monotonic()
+                if not row.holder or time.monotonic() - since > TAKE_OVER_S:
+                    epoch = ledger.take_lead(row, self.name)
+                    if epoch is not None:
+                        return epoch
+                elif not said:
+                    log.info("controller: standing by; %s leads", row.holder)
+                    said = True
+            except DatabaseError as error:
+                log.warning("controller: the database cannot be read (%s)", error)
+                connection.close()
+            self.stopping.wait(0.25)
+        return None
+
+    def publish(self, messages: list[broker.Message]) -> bool:
+        """Send Celery messages; False when the broker is out of reach. Leases send again what was lost."""
+        if not messages:
+            return True
+        try:
+            self._publisher.publish(messages)
+        except Exception as error:
+            log.warning("controller: %d messages could not be sent: %s", len(messages), error)
+            return False
+        return True
+
+
+class _Reign:
+    """One time of leading: the fleet's state lives as long as this."""
+
+    def __init__(self, controller: Controller, epoch: int) -> None:
+        self.controller = controller
+        self.epoch = epoch
+        self.bus = broker.client()
+        self.fleet = Fleet()
+        row = ledger.controller_row()
+        self.position = row.position
+        self.live = Live(self.fleet, epoch=epoch, holder=controller.name, seq=row.commit_seq)
+        self.revision = -1
+        self._calls: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._commands: dict[UUID, float] = {}  # settlements sent, by when
+        self._heard_at = time.monotonic()
+        self._looked_at = self._renewed_at = self._trimmed_at = 0.0
+        self._tidied_at = time.monotonic()
+        self._marked_at = 0.0
+        self._bus_is_up = True
+        self._run_id: str | None = None
+
+    def run(self) -> None:
+        """Take up what was in flight, then read, decide, commit and publish until the end."""
+        now = time.time()
+        effects = self._follow_registry(now)
+        for restored in ledger.live():
+            effects += self.fleet.restore(restored, now)
+        self._finish(effects, self.position, done=[], reset=True)
+        while not self.controller.stopping.is_set():
+            self._turn()
+        ledger.give_up_lead(self.epoch)
+
+    def _turn(self) -> None:
+        """One turn of the loop."""
+        entries = self._read()
+        failpoint("after_read")
+        now = time.time()
+        effects: list[e.Effect] = []
+        gap = time.monotonic() - self._heard_at
+        if self._bus_is_up:
+            self._heard_at = time.monotonic()
+            if gap > STALL_S:
+                effects += self.fleet.apply(e.Stalled(seconds=gap), now)
+        rung = False
+        position = self.position
+        for entry_id, facts in entries:
+            position = entry_id
+            for fact in facts:
+                if fact is _RING:
+                    rung = True
+                else:
+                    effects += self.fleet.apply(fact, now)
+        done: list[UUID] = []
+        if rung or time.monotonic() - self._looked_at > self.controller._look_s:
+            effects += self._look(now, done)
+        if self._bus_is_up and len(entries) < BATCH:  # with everything heard, silence means something
+            effects += self.fleet.due(now)
+        self._finish(effects, position, done)
+        self._tidy()
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def _read(self) -> list[tuple[str, list[Any]]]:
+        """Return the next stream entries as (id, facts); empty when nothing came or Redis is out of reach."""
+        due = self.fleet.next_due()
+        wait_s = self.controller._look_s if due is None else min(self.controller._look_s, due - time.time())
+        try:
+            if time.monotonic() - self._marked_at > MARK_S:
+                self._look_for_loss()
+            answer: Any = self.bus.xread({broker.FACTS: self.position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+            self._bus_is_up = True
+        except redis.RedisError as error:
+            if self._bus_is_up:
+                log.warning("controller: Redis is out of reach (%s); tasks are still accepted", error)
+            self._bus_is_up, self._marked_at = False, 0.0
+            self.controller.stopping.wait(0.2)
+            return []
+        if not answer:
+            return []
+        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in answer[0][1]]
+
+    def _look_for_loss(self) -> None:
+        """Find out whether Redis lost what it held, or is another one than before: then send again."""
+        run_id = str(self.bus.info("server")["run_id"])
+        emptied = bool(self.bus.set(broker.MARKER, self.epoch, nx=True))
+        other = self._run_id not in (None, run_id)
+        self._run_id, self._marked_at = run_id, time.monotonic()
+        if not emptied and not other:
+            return
+        log.warning("controller: Redis was %s; sending again what was not begun", "emptied" if emptied else "restarted")
+        self.position = min(self.position, self._last_entry(), key=_entry_key)
+        effects = self.fleet.apply(e.MessagesLost(), time.time())
+        self._finish(effects, self.position, done=[], reset=True)
+
+    def _last_entry(self) -> str:
+        """Return the id of the stream's newest entry ever, "0-0" where there is no stream."""
+        try:
+            return str(self.bus.xinfo_stream(broker.FACTS)["last-generated-id"].decode())
+        except redis.ResponseError:
+            return "0-0"
+
+    def _look(self, now: float, done: list[UUID]) -> list[e.Effect]:
+        """Take in what the ledger holds for us: new tasks, requests, a changed registry."""
+        self._looked_at = time.monotonic()
+        effects = self._follow_registry(now)
+        tasks = ledger.unaccepted(BATCH)
+        for task in tasks:
+            self._keep_call(str(task.id), task.input, task.call)
+            effects += self.fleet.apply(e.Submitted(task=ledger.spec_of(task)), now)
+        if len(tasks) == BATCH:
+            self._looked_at = 0.0  # there is more
+        for command in ledger.open_commands():
+            if command.kind == "cancel" and self._can_act_on(command):
+                effects += self.fleet.apply(
+                    e.CancelAsked(task=str(command.task_id), by=command.by, reason=command.reason), now
+                )
+                done.append(command.id)
+            elif command.kind == "settle":
+                self._settle(command.id)
+        return effects
+
+    def _can_act_on(self, command: Command) -> bool:
+        """Return False for a task that was inserted after we looked: the request waits for the next look."""
+        return str(command.task_id) in self.fleet.tasks or not ledger.is_unaccepted(command.task_id)
+
+    def _follow_registry(self, now: float) -> list[e.Effect]:
+        revision = registry.revision()
+        if revision == self.revision:
+            return []
+        self.revision = revision
+        registry.forget()
+        self.live.revision = revision
+        agents, strategies = registry.agent_specs(), registry.strategies()
+        return self.fleet.apply(e.AgentsChanged(agents=agents, strategies=strategies), now)
+
+    # ---- writing and telling ------------------------------------------------------------------------------------
+
+    def _finish(self, effects: list[e.Effect], position: str, done: list[UUID], *, reset: bool = False) -> None:
+        """Commit, then publish. Nobody learns of anything that is not committed."""
+        changed = any(isinstance(effect, e.Recorded) for effect in effects)
+        stale = time.monotonic() - self._renewed_at > RENEW_S
+        if changed or done or reset or stale:  # beats alone are read again after a restart, which does no harm
+            failpoint("before_commit")
+            self._commit(effects, position, done, step=1 if changed or reset else 0)
+            failpoint("after_commit")
+        self.position = position
+        self._tell(effects)
+        if changed or reset or self.live.is_due():
+            self._publish_live([x for x in effects if isinstance(x, e.Recorded)], reset=reset)
+        if changed:
+            failpoint("after_publish")
+
+    def _commit(self, effects: list[e.Effect], position: str, done: list[UUID], *, step: int) -> None:
+        """Write until it is written. While the database is away nothing else happens, and nothing is told."""
+        target = self.live.seq + step
+        while True:
+            try:
+                ledger.commit(effects, epoch=self.epoch, position=position, commit_seq=target, done=done)
+                break
+            except DatabaseError as error:
+                log.warning("controller: the ledger cannot be written (%s); trying again", error)
+                connection.close()
+                if self.controller.stopping.wait(0.25):
+                    raise
+                if step and self._is_written(target):
+                    break
+        self.live.seq = target
+        self._renewed_at = time.monotonic()
+
+    def _is_written(self, target: int) -> bool:
+        """Return True if a commit whose answer was lost took place."""
+        try:
+            row = ledger.controller_row()
+        except DatabaseError:
+            return False
+        if row.epoch != self.epoch:
+            raise ledger.Deposed
+        return row.commit_seq >= target
+
+    def _tell(self, effects: list[e.Effect]) -> None:
+        """Send what follows: fences first, so that nothing stale can begin, then the new attempts."""
+        fences = [x for x in effects if isinstance(x, e.Fence)]
+        stops = [[x.task, x.attempt, x.reason] for x in effects if isinstance(x, e.Stop)]
+        said: dict[str, Any] = {"stop": stops} if stops else {}
+        if self.live.revision_is_new():
+            said["revision"] = self.revision
+        try:
+            if fences or said:
+                pipe = self.bus.pipeline(transaction=False)
+                for fence in fences:
+                    pipe.set(broker.claim_key(fence.task, fence.attempt), broker.FENCED, ex=broker.CLAIM_S)
+                if said:
+                    pipe.publish(broker.WORKERS, orjson.dumps(said))
+                pipe.execute()
+        except redis.RedisError as error:
+            log.warning("controller: workers could not be told (%s)", error)
+        self.controller.publish(self._messages([x for x in effects if isinstance(x, e.Dispatch)]))
+
+    def _messages(self, dispatches: list[e.Dispatch]) -> list[broker.Message]:
+        """Return the Celery messages of the attempts."""
+        missing = [d.task for d in dispatches if d.task not in self._calls]
+        fetched = ledger.calls(missing) if missing else {}
+        messages = []
+        for d in dispatches:
+            known = self._calls.get(d.task) or fetched.get(d.task)
+            task = self.fleet.tasks.get(d.task)
+            if known is None or task is None or task.attempt != d.attempt:
+                continue  # it ended in the same batch
+            value, call = known
+            messages.append(
+                celery_task.message(
+                    task=d.task,
+                    attempt=d.attempt,
+                    agent=d.agent,
+                    timeout_s=d.timeout_s,
+                    skill=task.spec.skill,
+                    tenant=task.spec.tenant,
+                    input=value,
+                    call=call,
+                )
+            )
+        return messages
+
+    def _keep_call(self, task: str, value: Any, call: Any) -> None:
+        self._calls[task] = (value, call)
+        while len(self._calls) > KEPT_CALLS:
+            self._calls.popitem(last=False)
+
+    def _publish_live(self, recorded: list[e.Recorded], *, reset: bool) -> None:
+        for r in recorded:
+            if r.kind in ledger.TERMINAL_KINDS or r.call is not None:
+                self._calls.pop(r.task, None)
+        try:
+            self.live.publish(self.bus, recorded, reset=reset)
+        except redis.RedisError as error:
+            log.debug("controller: the delta could not be published: %s", error)
+
+    def _settle(self, command: UUID) -> None:
+        """Have a worker tell a canvas of its task's end, again and again until one has."""
+        now = time.monotonic()
+        if now - self._commands.get(command, -SETTLE_AGAIN_S) < SETTLE_AGAIN_S:
+            return
+        self._commands[command] = now
+        while len(self._commands) > 10_000:
+            self._commands.pop(next(iter(self._commands)))
+        self._call("routing.settle_call", str(command))
+
+    def _call(self, name: str, *args: str) -> None:
+        task = celery.current_app.tasks[name]
+        try:
+            task.apply_async(args, queue="control", retry=False)
+        except Exception as error:
+            log.warning("controller: %s could not be sent: %s", name, error)
+
+    def _tidy(self) -> None:
+        """Now and then: drop what has been read, delete what is old."""
+        now = time.monotonic()
+        if now - self._trimmed_at > TRIM_S and self._bus_is_up:
+            self._trimmed_at = now
+            try:
+                self.bus.xtrim(broker.FACTS, minid=self.position, approximate=True)
+            except redis.RedisError:
+                self._bus_is_up, self._marked_at = False, 0.0
+        if now - self._tidied_at > RETENTION_S:
+            self._tidied_at = now
+            self._call("routing.delete_old")
+
+
+# ---- the log's language -----------------------------------------------------------------------------------------
+
+_RING = object()
+
+
+def _entry_key(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
+
+
+def decode(entry: bytes) -> list[Any]:
+    """Return the facts of a stream entry. What cannot be understood is logged and left out."""
+    try:
+        raw = orjson.loads(entry)
+        return [fact for fact in map(_fact, raw) if fact is not None]
+    except (orjson.JSONDecodeError, TypeError, AttributeError) as error:
+        log.error("an entry of %s is not understood (%s): %.200r", broker.FACTS, error, entry)
+        return []
+
+
+def _fact(raw: Mapping[str, Any]) -> Any:
+    try:
+        return _READERS[raw["k"]](raw)
+    except (KeyError, TypeError, ValueError) as error:
+        log.error("a fact is not understood (%r): %.200r", error, raw)
+        return None
+
+
+_READERS: dict[str, Any] = {
+    "ring": lambda r: _RING,
+    "started": lambda r: e.Started(task=r["t"], attempt=r["a"], worker=r["w"]),
+    "finished": lambda r: e.Finished(
+        task=r["t"], attempt=r["a"], output=r.get("o"), error=r.get("e"), retry_in_s=r.get("r"), call=r.get("c")
+    ),
+    "progress": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="progress", data=r["d"]),
+    "log": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="log", data=r["d"]),
+    "artifact": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="artifact", data=r["d"]),
+    "returned": lambda r: e.HandedBack(task=r["t"], attempt=r["a"]),
+    "beat": lambda r: e.Beat(
+        worker=r["w"],
+        incarnation=r["i"],
+        threads=r["n"],
+        attempts=tuple((task, attempt) for task, attempt in r["f"]),
+        draining=r["d"],
+    ),
+    "gone": lambda r: e.WorkerGone(worker=r["w"], incarnation=r["i"]),
+}
+
+
+def known_kinds() -> Iterable[str]:
+    """Return the kinds of facts that the log may hold."""
+    return _READERS.keys()

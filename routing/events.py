@@ -1,0 +1,227 @@
+"""What the fleet is told, and what it says.  Pure.
+
+Times are seconds since the epoch, UTC; durations are seconds. Ids are the text form of a UUID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Error(TypedDict, total=False):
+    """Why an attempt or a task did not succeed."""
+
+    kind: str  # agent timeout lost bad_input bad_output limit canceled unavailable deadline
+    message: str
+    retryable: bool
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """A task as the fleet sees it: what it needs, not what it is about."""
+
+    id: str
+    tenant: str
+    skill: str
+    version: str = ""  # "" accepts any
+    priority: int = 5  # 0..9, higher goes first
+    labels: Labels = ()
+    pinned: str = ""  # "" leaves the choice to the policy
+    excluded: tuple[str, ...] = ()
+    not_before: float | None = None
+    deadline: float | None = None
+    timeout_s: float = 300.0  # one attempt may work so long
+    max_attempts: int = 3  # attempts that began
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    """An agent as the registry describes it."""
+
+    name: str
+    tenant: str
+    skills: frozenset[tuple[str, str]]  # (name, version)
+    capacity: int  # attempts at once, >= 1
+    labels: Labels = ()
+    cost_usd: float = 0.0
+    enabled: bool = True
+    draining: bool = False
+
+
+# ---- what the fleet is told -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A task stands in the ledger and has not been accepted yet."""
+
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentsChanged:
+    """The whole registry, after a change. ``strategies`` maps (tenant, skill) to a strategy's name."""
+
+    agents: tuple[AgentSpec, ...]
+    strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A worker process lives; ``attempts`` are exactly those it has in flight, as (task, attempt)."""
+
+    worker: str
+    incarnation: str  # differs after each start of the process
+    threads: int  # attempts it can run at once; stuck threads are not counted
+    attempts: tuple[tuple[str, int], ...] = ()
+    serves: frozenset[str] | None = None  # agents, None = all
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerGone:
+    """A worker process has ended."""
+
+    worker: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A worker has claimed the attempt and begins."""
+
+    task: str
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Progress, a log line or an artifact of a running attempt."""
+
+    task: str
+    attempt: int
+    kind: str  # progress log artifact
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The attempt ended: ``error`` None means it succeeded and ``output`` is its result."""
+
+    task: str
+    attempt: int
+    output: Any = None
+    error: Error | None = None
+    retry_in_s: float | None = None  # the agent itself asks for another attempt after so long
+    call: Mapping[str, Any] | None = None  # and this is the Celery call to make then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedBack:
+    """The worker gives the attempt back without blame, because it stops."""
+
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """Somebody wants the task to end."""
+
+    task: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """For ``seconds`` nothing could be heard: nobody's silence in that time counts against them."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesLost:
+    """The broker lost its data: what was sent and not begun has to be sent again."""
+
+
+Fact = (
+    Submitted
+    | AgentsChanged
+    | Beat
+    | WorkerGone
+    | Started
+    | Noted
+    | Finished
+    | HandedBack
+    | CancelAsked
+    | Stalled
+    | MessagesLost
+)
+
+
+# ---- what the fleet says ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One line of a task's history. The ledger derives all its rows from these."""
+
+    task: str
+    tenant: str
+    skill: str
+    seq: int  # 1, 2, 3 … without gaps per task
+    kind: str
+    at: float
+    attempt: int | None = None
+    agent: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)  # what everyone may see
+    output: Any = None  # of ``completed``
+    call: Mapping[str, Any] | None = None  # of ``requeued``: the Celery call that takes the place of the old one
+    decision: DecisionMade | None = None  # of ``assigned``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade:
+    """Why this agent."""
+
+    strategy: str
+    candidates: tuple[Mapping[str, Any], ...]  # {"agent", "score", "terms"}, best first
+    exclusions: Mapping[str, str]  # agent → reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """Send the attempt to the agent's queue."""
+
+    task: str
+    attempt: int
+    agent: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Attempts of the task up to this number must not begin any more."""
+
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Whoever runs this attempt should stop it."""
+
+    task: str
+    attempt: int
+    reason: str  # canceled | stale
+
+
+Effect = Recorded | Dispatch | Fence | Stop

@@ -1,0 +1,47 @@
+"""Executors run one attempt of a task: a Python function, a program. No Django here: callers pass what is needed.
+
+A new kind of executor is one module with one class under ``@executor("name")``, imported below.
+"""
+
+from routing.executors import command, python
+from routing.executors.contract import (
+    AgentFailed,
+    BadInput,
+    BadOutput,
+    Canceled,
+    Context,
+    Executor,
+    ExecutorError,
+    Job,
+    LimitExceeded,
+    TimedOut,
+    Unavailable,
+    error_from,
+    executor,
+    get,
+    names,
+)
+from routing.executors.python import handler, handlers, load
+
+__all__ = [
+    "AgentFailed",
+    "BadInput",
+    "BadOutput",
+    "Canceled",
+    "Context",
+    "Executor",
+    "ExecutorError",
+    "Job",
+    "LimitExceeded",
+    "TimedOut",
+    "Unavailable",
+    "command",
+    "error_from",
+    "executor",
+    "get",
+    "handler",
+    "handlers",
+    "load",
+    "names",
+    "python",
+]

@@ -1,0 +1,177 @@
+"""What watchers are told: one delta a commit, and a snapshot of the whole, both of committed facts only."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import Counter, deque
+from typing import Any
+
+import orjson
+import redis
+
+from routing import broker, ledger
+from routing import events as e
+from routing.fleet import Fleet
+
+KEPT_DELTAS = 20_000
+SNAPSHOT_EVERY_S = 0.25
+SNAPSHOT_LIVES_S = 10
+RATE_WINDOW_S = 10.0
+
+
+class Live:
+    """Turns the fleet's state into deltas and snapshots."""
+
+    def __init__(self, fleet: Fleet, *, epoch: int, holder: str, seq: int) -> None:
+        self.seq = seq  # of the last commit
+        self.revision = -1
+        self._fleet = fleet
+        self._epoch = epoch
+        self._holder = holder
+        self._told_revision = -1
+        self._counts: Counter[str] = Counter(ledger.counts())
+        self._retried = 0
+        self._ends: deque[tuple[float, str]] = deque()
+        self._snapshot_at = 0.0
+        self._workers: dict[str, Any] = {}
+
+    def revision_is_new(self) -> bool:
+        """Return True once after each change of the registry."""
+        is_new = self._told_revision != self.revision
+        self._told_revision = self.revision
+        return is_new
+
+    def is_due(self) -> bool:
+        """Return True when the snapshot should be written although nothing was committed."""
+        return time.monotonic() - self._snapshot_at > 1.0
+
+    def publish(self, bus: redis.Redis, recorded: list[e.Recorded], *, reset: bool) -> None:
+        """Tell watchers of a commit."""
+        now = time.time()
+        for r in recorded:
+            self._count(r)
+        delta = self._delta(recorded, now, reset=reset)
+        pipe = bus.pipeline(transaction=False)
+        if recorded or reset:
+            # The id is the commit's number: a second delta for the same commit is refused, and a gap is seen.
+            pipe.xadd(
+                broker.COMMITTED, {"d": orjson.dumps(delta)}, id=f"{self.seq}-0", maxlen=KEPT_DELTAS, approximate=True
+            )
+        if time.monotonic() - self._snapshot_at > SNAPSHOT_EVERY_S:
+            self._snapshot_at = time.monotonic()
+            pipe.set(broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), ex=SNAPSHOT_LIVES_S)
+        pipe.execute(raise_on_error=False)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return the whole live state."""
+        fleet = self._fleet
+        return {
+            "seq": self.seq,
+            "at": _iso(now),
+            "revision": self.revision,
+            "controller": {"epoch": self._epoch, "holder": self._holder},
+            "fleet": [self._agent(name) for name in sorted(fleet.agents)],
+            "lanes": [self._lane(key) for key, lane in fleet.lanes.items() if len(lane)],
+            "workers": [self._worker(name) for name in sorted(fleet.workers)],
+            "counters": self._counters(),
+            "rates": {"completed_per_s": round(self._rate("completed", now), 2),
+                      "failed_per_s": round(self._rate("failed", now), 2)},
+        }  # fmt: skip
+
+    def _delta(self, recorded: list[e.Recorded], now: float, *, reset: bool) -> dict[str, Any]:
+        fleet = self._fleet
+        agents, fleet.touched_agents = fleet.touched_agents, set()
+        lanes, fleet.touched_lanes = fleet.touched_lanes, set()
+        delta: dict[str, Any] = {
+            "seq": self.seq,
+            "at": _iso(now),
+            "events": [self._event(r) for r in recorded],
+            "fleet": [self._agent(name) for name in sorted(agents) if name in fleet.agents],
+            "lanes": [self._lane(key) for key in lanes],
+            "workers": self._changed_workers(),
+            "counters": self._counters(),
+        }
+        if reset:
+            delta["reset"] = True
+        return delta
+
+    def _event(self, r: e.Recorded) -> dict[str, Any]:
+        return {
+            "task": r.task,
+            "seq": r.seq,
+            "kind": r.kind,
+            "at": _iso(r.at),
+            "attempt": r.attempt,
+            "agent": r.agent or None,
+            "skill": r.skill,
+            "tenant": r.tenant,
+            "state": STATES.get(r.kind, "working"),
+            "data": r.data,
+        }
+
+    def _agent(self, name: str) -> dict[str, Any]:
+        agent = self._fleet.agents[name]
+        spec, running = agent.spec, len(agent.running)
+        state = "draining" if spec.draining else "busy" if running >= spec.capacity else "idle"
+        state = "disabled" if not spec.enabled else state
+        return {"agent": name, "tenant": spec.tenant, "running": running, "capacity": spec.capacity, "state": state,
+                "skills": sorted({skill for skill, _ in spec.skills})}  # fmt: skip
+
+    def _lane(self, key: Any) -> dict[str, Any]:
+        lane = self._fleet.lanes.get(key)
+        oldest = lane.oldest() if lane is not None else None
+        return {
+            "lane": str(key),
+            "tenant": key.tenant,
+            "skill": key.skill,
+            "waiting": len(lane) if lane is not None else 0,
+            "oldest_at": _iso(oldest) if oldest is not None else None,
+            "reason": (lane.reason or None) if lane is not None else None,
+        }
+
+    def _worker(self, name: str) -> dict[str, Any]:
+        worker = self._fleet.workers[name]
+        return {"worker": name, "threads": worker.threads, "busy": len(worker.attempts), "draining": worker.draining,
+                "seen_at": _iso(worker.seen_at)}  # fmt: skip
+
+    def _changed_workers(self) -> list[dict[str, Any]]:
+        present = {name: self._worker(name) for name in self._fleet.workers}
+        changed = [worker for name, worker in present.items() if self._workers.get(name) != worker]
+        changed += [{"worker": name, "threads": 0, "busy": 0, "gone": True} for name in self._workers.keys() - present]
+        self._workers = present
+        return changed
+
+    def _counters(self) -> dict[str, int]:
+        waiting = sum(len(lane) for lane in self._fleet.lanes.values())
+        ended = {state: self._counts[state] for state in ("completed", "failed", "canceled", "rejected")}
+        live = len(self._fleet.tasks)
+        return {"submitted": sum(ended.values()) + live, **ended, "working": self._fleet.busy, "waiting": waiting,
+                "delayed": live - waiting - self._fleet.busy, "retried": self._retried}  # fmt: skip
+
+    def _count(self, r: e.Recorded) -> None:
+        if r.kind == "requeued":
+            self._retried += 1
+        elif r.kind in ledger.TERMINAL_KINDS:
+            self._counts[r.kind] += 1
+            self._ends.append((r.at, r.kind))
+
+    def _rate(self, kind: str, now: float) -> float:
+        while self._ends and self._ends[0][0] < now - RATE_WINDOW_S:
+            self._ends.popleft()
+        return sum(1 for _, k in self._ends if k == kind) / RATE_WINDOW_S
+
+
+STATES = {
+    "submitted": "submitted",
+    "assigned": "submitted",
+    "requeued": "submitted",
+    "completed": "completed",
+    "failed": "failed",
+    "canceled": "canceled",
+    "rejected": "rejected",
+}
+
+
+def _iso(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
