@@ -8,13 +8,13 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "a2a_site.settings")
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.core.asgi import get_asgi_application  # noqa: E402
-from starlette.responses import Response  # noqa: E402
-from starlette.staticfiles import StaticFiles  # noqa: E402
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 django = get_asgi_application()  # sets Django up: what follows imports models
 
@@ -39,7 +39,7 @@ class Static(StaticFiles):
 
 
 static = Static(directory=settings.STATIC_ROOT, check_dir=False)
-routed = ProtocolTypeRouter(
+routed: Any = ProtocolTypeRouter(
     {
         "http": django,
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),

@@ -43,7 +43,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_send_task_events=False,
     task_send_sent_event=False,
-    worker_pool="threads",
+    worker_pool="routing.pool:ThreadPool",
     worker_concurrency=settings.A2A_THREADS,
     worker_lost_wait=2,
     worker_consumer="routing.worker:Consumer",

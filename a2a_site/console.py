@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -38,10 +39,17 @@ class Console:
         """Write one line of one process."""
         at = datetime.now(UTC)
         self._file(process).emit(logging.makeLogRecord({"msg": f"{at:%Y-%m-%dT%H:%M:%S.%fZ} {message}"}))
-        self.plain(self._render(at, process, message))
+        self._print(self._render(at, process, message))
 
-    def plain(self, message: str) -> None:
-        """Write a line to the terminal only, as it is."""
+    def announce(self, lines: Iterable[str]) -> None:
+        """Write lines to the terminal only: they may hold a secret, which is not for a file."""
+        for line in lines:
+            if not self._as_json:
+                self._print(line)
+            elif line:
+                self._print(self._render(datetime.now(UTC), "supervisor", line.strip()))
+
+    def _print(self, message: str) -> None:
         if self._stream is None:
             return
         try:

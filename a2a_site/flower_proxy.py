@@ -50,13 +50,13 @@ async def proxy(request: HttpRequest, path: str = "") -> HttpResponseBase:
     if not user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     if not await user.ahas_perm(PERMISSION):
-        return await _sorry(request, 403, "You may not see Flower", "An administrator can give you the permission for it.")
+        return await _sorry(request, 403, "You may not see Flower", "An administrator can give you the permission.")
     if not settings.A2A_FLOWER_URL:
         advice = "It was switched off (A2A_FLOWER=0) or could not be started. Set A2A_FLOWER=1 and start again."
         return await _sorry(request, 503, "Flower is not running", advice)
     query = _query(request, path)
     if query is None or not is_readable(path):
-        return await _sorry(request, 403, "Flower is read-only here", "Use the pages of Mission Control to act on tasks.")
+        return await _sorry(request, 403, "Flower is read-only here", "To act on tasks, use Mission Control's pages.")
     return await _fetch(request, path, query)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -16,7 +17,7 @@ from a2a_site import env, ports, redis_server
 from a2a_site.child import Spec
 
 PROBE_TIMEOUT_S = 1.0
-SNAPSHOT_KEY = "a2a:snapshot"  # written by the leading controller, with its process id
+SNAPSHOT_KEY = "a2a:snapshot"  # written by the leading controller, which calls itself "host:pid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,18 +109,23 @@ def controller(site: Site, environment: Mapping[str, str], *, is_only_one: bool)
 
 def leader(redis_url: str) -> int | None:
     """Return the process id of the leading controller; None if none leads or Redis does not answer."""
+    holder = str(snapshot(redis_url).get("controller", {}).get("holder", ""))
+    return int(holder.rpartition(":")[2]) if holder else None
+
+
+def snapshot(redis_url: str) -> dict[str, Any]:
+    """Return what the leading controller last wrote about itself and the fleet; empty if there is nothing."""
     try:
         with redis.Redis.from_url(redis_url, socket_timeout=PROBE_TIMEOUT_S) as client:
-            snapshot = client.get(SNAPSHOT_KEY)
-        pid = json.loads(snapshot)["controller"]["pid"] if isinstance(snapshot, bytes) else None
-    except (redis.RedisError, ValueError, KeyError, TypeError):
-        return None
-    return int(pid) if pid else None
+            value = client.get(SNAPSHOT_KEY)
+        return dict(json.loads(value)) if isinstance(value, bytes) else {}
+    except (redis.RedisError, ValueError):
+        return {}
 
 
 def worker(site: Site, environment: Mapping[str, str], number: int) -> Spec:
     """Return one Celery worker: SIGTERM lets it finish its tasks, SIGQUIT hands them back."""
-    options = ["--pool", "threads", "--concurrency", str(settings.A2A_THREADS), "-n", f"w{number}@%h"]
+    options = ["--concurrency", str(settings.A2A_THREADS), "-n", f"w{number}@%h"]
     return Spec(
         name=f"w{number}",
         command=celery("worker", *options, "--without-gossip", "--without-mingle", "-l", "INFO"),
@@ -143,10 +149,18 @@ def web(site: Site, environment: Mapping[str, str]) -> Spec:
         command=(sys.executable, "-m", "uvicorn", "a2a_site.asgi:application", *options),
         environment=environment,
         directory=site.root,
-        is_ready=lambda pid: all(
-            status(site.host, site.port, path, allowed_host()) == 200 for path in ("/healthz", "/readyz")
-        ),
+        is_ready=lambda pid: serves(site, environment["REDIS_URL"]),
     )
+
+
+def serves(site: Site, redis_url: str) -> bool:
+    """Return True if the web server says tasks can be taken and done.
+
+    It is not asked before a worker has reported to the controller: it would fill its log with refusals.
+    """
+    if not snapshot(redis_url).get("workers"):
+        return False
+    return all(status(site.host, site.port, path, allowed_host()) == 200 for path in ("/healthz", "/readyz"))
 
 
 def status(host: str, port: int, path: str, host_header: str = "127.0.0.1") -> int | None:

@@ -31,7 +31,7 @@ class Supervisor:
     """Looks after the processes of ``stages``.
 
     The first stage is awaited before the others start; those start in order and get ready side by side. ``on_change``
-    is called after every change of a child's state.
+    is called after every change of a child's state. What is not essential is not awaited.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class Supervisor:
         self._await_ready()
 
     def _await_ready(self) -> None:
-        while self._goes_on and any(child.state in {"starting", "waiting"} for child in self.children):
+        awaited = [child for child in self.children if child.spec.essential]
+        while self._goes_on and any(child.state in {"starting", "waiting"} for child in awaited):
             self._turn()
 
     def _start(self, child: Child) -> None:

@@ -76,8 +76,7 @@ class Up:
             self._supervisor.add(first_look(self._site))
         self._record()
         if self._announce:
-            for line in announcement(self._site.home, self._current()):
-                self._console.plain(line)
+            self._console.announce(announcement(self._site.home, self._current()))
 
     def _record(self) -> None:
         # A full disk must not end the supervisor; the record is for those who look.

@@ -6,9 +6,11 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from a2a_site import flower_proxy
+from routing import api
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", api.urls),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("flower", RedirectView.as_view(url="/flower/")),

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from coordination.review import compose
+from coordination.review import compose, source
 from coordination.review.checks.complexity import complexity
 from coordination.review.checks.deps import audit
 from coordination.review.checks.duplication import duplication
 from coordination.review.checks.inventory import inventory
-from coordination.review.checks.tests_map import tests_map
+from coordination.review.checks.security import security
+from coordination.review.checks.tests_map import map_tests
 from coordination.review.findings import Finding, Outcome, as_json, output
 from routing.executors import BadInput, Canceled, Context, handler
 
@@ -39,8 +40,6 @@ def run_complexity(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
 @handler("code.security")
 def run_security(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Find security holes."""
-    from coordination.review.checks.security import security  # bandit takes 0.3 s to import
-
     return _run("code.security", security, input, ctx)
 
 
@@ -53,13 +52,14 @@ def run_duplication(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
 @handler("deps.audit")
 def run_audit(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Find unpinned, unused and undeclared dependencies."""
-    return _run("deps.audit", lambda root, files: audit(root, files, name=input.get("name", "")), input, ctx)
+    name = input.get("name", "")
+    return _run("deps.audit", lambda root, files: audit(root, files, name=name), input, ctx, only_python=False)
 
 
 @handler("tests.map")
 def run_tests_map(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Find modules and functions that no test knows of."""
-    return _run("tests.map", tests_map, input, ctx)
+    return _run("tests.map", map_tests, input, ctx)
 
 
 @handler("report.compose")
@@ -93,8 +93,10 @@ def run_echo(input: Any, ctx: Context) -> dict[str, Any]:
     return {"echo": input}
 
 
-def _run(skill: str, check: Check, input: dict[str, Any], ctx: Context) -> dict[str, Any]:
+def _run(skill: str, check: Check, input: dict[str, Any], ctx: Context, *, only_python: bool = True) -> dict[str, Any]:
     root, files = _project(input)
+    if only_python:
+        files = list(filter(source.is_python, files))
     started = time.monotonic()
     outcome = check(root, _told(files, ctx))
     answer, whole = output(skill, outcome, time.monotonic() - started)
@@ -110,7 +112,8 @@ def _project(input: dict[str, Any]) -> tuple[Path, list[str]]:
     root = Path(input["root"])
     if not root.is_absolute() or not root.is_dir():
         raise BadInput(f"There is no directory {str(root)!r} on this worker. Give the absolute path of a snapshot.")
-    return root, list(input["files"])
+    files = input.get("files")
+    return root, source.files_below(root) if files is None else list(files)
 
 
 def _told(files: list[str], ctx: Context) -> Iterator[str]:

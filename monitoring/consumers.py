@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -27,7 +27,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from monitoring import live, queries
-from monitoring.overview import NO_REDIS, SILENT, fleet_rows, vitals
+from monitoring.overview import NO_REDIS, SILENT, vitals
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
             await self.close()
             return
         await self.accept()  # before refusing: a browser is told no reason for a refused handshake
-        if not self.scope["user"].is_authenticated:
+        user = self.scope["user"]
+        if user is None or not user.is_authenticated:
             await self.close(NOT_ALLOWED)
             return
         self._work = [asyncio.create_task(self._until_broken(work)) for work in (self.push(), self._watch())]
@@ -84,7 +85,8 @@ class LiveSocket(AsyncJsonWebsocketConsumer):
         while True:
             await asyncio.sleep(WATCH_S)
             session = store(session_key=self.scope["session"].session_key)
-            if not (await get_user({"session": session})).is_authenticated:
+            user = await get_user(cast("Any", {"session": session}))
+            if not user.is_authenticated:
                 await self.close(NOT_ALLOWED)
                 return
 
@@ -123,36 +125,34 @@ class OverviewSocket(LiveSocket):
                 await asyncio.sleep(PACE_S)
 
     async def _begin(self, box: live.Mailbox) -> None:
-        seq = self._asked_seq()
-        missed = None if seq is None else await self._missed(seq, box.seq)
-        if missed is None:
-            await self._send_snapshot(box)
-        else:
-            await self._send_delta(live.merged(missed))
+        """Send everything; to a page that comes back the events it missed instead of the tasks, if they are there."""
+        seq, upto = self._asked_seq(), box.seq
+        missed = None if seq is None else await self._commits(seq, upto)
+        await self._send_snapshot(box, events=None if missed is None else live.merged(missed))
 
-    async def _missed(self, after: int, upto: int) -> list[dict[str, Any]] | None:
+    async def _commits(self, after: int, upto: int) -> list[dict[str, Any]] | None:
         try:
             return await live.reader().between(after, upto)
         except (RedisError, OSError):
             return None
 
-    async def _send_snapshot(self, box: live.Mailbox) -> None:
+    async def _send_snapshot(self, box: live.Mailbox, *, events: dict[str, Any] | None = None) -> None:
         """Send everything as it is now: the controller's snapshot, and the commits since then on top of it."""
         upto = box.seq
         box.take()
-        snapshot, missed = await self._snapshot(), None
+        snapshot, since = await self._snapshot(), None
         if snapshot is not None:
-            missed = [] if snapshot["seq"] >= upto else await self._missed(snapshot["seq"], upto)
-        if snapshot is None or missed is None:
+            since = [] if snapshot["seq"] >= upto else await self._commits(snapshot["seq"], upto)
+        if snapshot is None or since is None:
             box.start_again()  # try again soon: the controller writes a new one every second
             return
-        known = await _known_agents()
-        tasks = await database_sync_to_async(queries.recent_tasks)()
-        rows = {"fleet": fleet_rows(known, snapshot), "lanes": snapshot["lanes"], "workers": snapshot["workers"]}
-        await self.send_json(
-            {"type": "snapshot", "seq": snapshot["seq"], "vitals": vitals(snapshot), "tasks": tasks, **rows}
-        )
-        await self._send_delta(live.merged(missed))
+        message = {kind: snapshot.get(kind, []) for kind in live.BY_NAME} | {"vitals": vitals(snapshot)}
+        if events is not None and not events["more"]:
+            message["events"] = events["events"]
+        else:
+            message["tasks"] = await database_sync_to_async(queries.recent_tasks)()
+        await self.send_json({"type": "snapshot", "seq": snapshot["seq"], **message})
+        await self._send_delta(live.merged(since))
 
     async def _snapshot(self) -> dict[str, Any] | None:
         try:
@@ -161,14 +161,12 @@ class OverviewSocket(LiveSocket):
             return None
 
     async def _send_delta(self, delta: dict[str, Any]) -> None:
-        """Send what changed; where events were left out, the newest tasks; where the registry changed, its agents."""
+        """Send what changed; where events were left out, the newest tasks."""
         self._owes_tasks = self._owes_tasks or delta["more"] > 0
         now = asyncio.get_running_loop().time()
         if self._owes_tasks and now - self._tasks_sent_at > TASKS_EVERY_S:
             delta["tasks"] = await database_sync_to_async(queries.recent_tasks)()
             self._owes_tasks, self._tasks_sent_at = False, now
-        if "revision" in delta:
-            delta["known"] = await _known_agents()
         if any(value for key, value in delta.items() if key not in {"seq", "at", "more"}):
             await self.send_json({"type": "delta", **delta})
 
@@ -190,9 +188,6 @@ class TaskSocket(LiveSocket):
                 await asyncio.sleep(PACE_S)
                 if len(events) < queries.EVENTS_AT_ONCE:
                     await box.wait()
-
-
-_known_agents = database_sync_to_async(queries.known_agents)
 
 
 def is_same_origin(scope: Any) -> bool:

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 import orjson
 import redis.asyncio
 from django.conf import settings
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from monitoring.overview import vitals
@@ -59,7 +59,6 @@ class Mailbox:
         self._events: list[Any] = []
         self._more = 0
         self._vitals: dict[str, Any] | None = None
-        self._revision: int | None = None
         self._at: str | None = None
 
     def push(self, delta: Mapping[str, Any]) -> None:
@@ -71,22 +70,24 @@ class Mailbox:
             if any(event["task"] == self.task for event in delta.get("events", ())):
                 self._news.set()
             return
-        for kind, name in BY_NAME.items():
-            self._rows[kind].update((row[name], row) for row in delta.get(kind, ()))
         self._events.extend(delta.get("events", ()))
         surplus = max(len(self._events) - EVENTS_KEPT, 0)
         self._more += surplus
         del self._events[:surplus]
-        self._revision = delta.get("revision", self._revision)
+        self._merge(delta)
+
+    def push_state(self, figures: dict[str, Any], changes: Mapping[str, list[Any]]) -> None:
+        """Keep the newest counters, and rows that changed without a commit."""
+        if not self.task:
+            self._vitals = figures
+            self._merge(changes)
+
+    def _merge(self, rows: Mapping[str, Any]) -> None:
+        for kind, name in BY_NAME.items():
+            self._rows[kind].update((row[name], row) for row in rows.get(kind, ()))
         if sum(map(len, self._rows.values())) > NAMES_KEPT:
             self.start_again()
         self._news.set()
-
-    def push_vitals(self, figures: dict[str, Any]) -> None:
-        """Keep the newest counters."""
-        if not self.task:
-            self._vitals = figures
-            self._news.set()
 
     def tell(self, status: str) -> None:
         """Say how the source stands. After an outage everything is fetched again."""
@@ -121,8 +122,6 @@ class Mailbox:
         delta |= {kind: list(rows.values()) for kind, rows in self._rows.items()}
         if self._vitals is not None:
             delta["vitals"] = self._vitals
-        if self._revision is not None:
-            delta["revision"] = self._revision
         self.resync = False
         self._clear()
         return delta
@@ -149,6 +148,7 @@ class Reader:
         self._seen: tuple[Any, Any] = (None, None)
         self._seen_at = 0.0
         self._looked_at = 0.0
+        self._rows: dict[str, dict[str, Any]] = {kind: {} for kind in BY_NAME}
 
     @contextlib.asynccontextmanager
     async def mailbox(self, *, task: str = "") -> AsyncIterator[Mailbox]:
@@ -176,7 +176,7 @@ class Reader:
         if not 0 < upto - after <= REPLAY_LIMIT:
             return None
         async with connect(self._url) as bus:
-            entries = await bus.xrange(COMMITTED, f"{after + 1}-0", f"{upto}-0", count=REPLAY_LIMIT)
+            entries: Any = await bus.xrange(COMMITTED, f"{after + 1}-0", f"{upto}-0", count=REPLAY_LIMIT)
         deltas = [delta for _, fields in entries if (delta := parse(fields)) is not None]
         whole = [delta["seq"] for delta in deltas] == list(range(after + 1, upto + 1))
         return deltas if whole and not any(delta.get("reset") for delta in deltas) else None
@@ -209,7 +209,7 @@ class Reader:
             await self._look(bus)
             self._placed.set()
             while True:
-                streams = await bus.xread({COMMITTED: f"{self.seq}-0"}, count=500, block=BLOCK_MS)
+                streams: Any = await bus.xread({COMMITTED: f"{self.seq}-0"}, count=500, block=BLOCK_MS)
                 for _, entries in streams or ():
                     for entry, fields in entries:
                         self._read(entry, fields)
@@ -226,7 +226,7 @@ class Reader:
             self._start_again()
 
     async def _head(self, bus: redis.asyncio.Redis) -> int:
-        newest = await bus.xrevrange(COMMITTED, count=1)
+        newest: Any = await bus.xrevrange(COMMITTED, count=1)
         return commit_number(newest[0][0]) if newest else 0
 
     def _read(self, entry: bytes, fields: Mapping[bytes, bytes]) -> None:
@@ -235,6 +235,8 @@ class Reader:
         if delta is None or delta["seq"] != self.seq or delta.get("reset") or self.seq != (before or 0) + 1:
             self._start_again()
             return
+        for kind, name in BY_NAME.items():
+            self._rows[kind].update((row[name], row) for row in delta.get(kind, ()))
         for box in self._mailboxes:
             box.push(delta)
 
@@ -253,13 +255,25 @@ class Reader:
         if snapshot is None or self._looked_at - self._seen_at > SILENT_AFTER_S:
             self._tell(SILENT)
             return
-        if snapshot.get("seq", 0) < (self.seq or 0):
-            await self._find_place(bus)  # usually it only lags a little
         self._tell(OK)
+        changes: dict[str, list[Any]] = {}
+        if snapshot.get("seq", 0) >= (self.seq or 0):
+            changes = self._changes(snapshot)
+        else:
+            await self._find_place(bus)  # usually the snapshot only lags a little
         if self._seen_at == self._looked_at:
             figures = vitals(snapshot)
             for box in self._mailboxes:
-                box.push_vitals(figures)
+                box.push_state(figures, changes)
+
+    def _changes(self, snapshot: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the rows that differ from those pushed so far: not every change comes with a commit."""
+        changes: dict[str, list[Any]] = {}
+        for kind, name in BY_NAME.items():
+            before, self._rows[kind] = self._rows[kind], {row[name]: row for row in snapshot.get(kind, ())}
+            changes[kind] = [row for key, row in self._rows[kind].items() if before.get(key) != row]
+            changes[kind] += [{name: key, "gone": True} for key in before.keys() - self._rows[kind].keys()]
+        return changes
 
     def _tell(self, status: str) -> None:
         self.status = status
@@ -301,7 +315,7 @@ def parse(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     return delta if delta is not None and isinstance(delta.get("seq"), int) else None
 
 
-def _loads(text: bytes | None) -> dict[str, Any] | None:
+def _loads(text: bytes | str | None) -> dict[str, Any] | None:
     try:
         value = orjson.loads(text) if text else None
     except orjson.JSONDecodeError:

@@ -9,6 +9,7 @@ from monitoring.words import several
 
 COUNTERS = (
     ("waiting", "Waiting"),
+    ("delayed", "Delayed"),
     ("working", "Working"),
     ("completed", "Completed"),
     ("failed", "Failed"),

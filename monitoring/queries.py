@@ -12,7 +12,7 @@ from monitoring import words
 from monitoring.overview import Known
 from routing.models import Agent, Skill, Task, TaskEvent, Tenant
 
-RECENT = 50
+RECENT = 30
 PAGE = 50
 EVENTS_AT_ONCE = 500
 
@@ -56,7 +56,7 @@ def recent_tasks(limit: int = RECENT) -> list[dict[str, Any]]:
 def page_of_tasks(
     *, state: str = "", skill: str = "", before: tuple[datetime, UUID] | None = None
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Return up to 50 tasks that fit the filters, newest first, and whether there are more; ``before`` excludes itself."""
+    """Return up to 50 tasks that fit, the newest older than ``before``, newest first; and whether there are more."""
     tasks = Task.objects.all()
     if state:
         tasks = tasks.filter(state=state)

@@ -52,7 +52,7 @@ def context(task: Task) -> dict[str, Any]:
         "artifacts": artifacts(task),
         "input": shown(task.input),
         "output": shown(task.output) if task.output is not None or task.state == "completed" else None,
-        "error_detail": shown(task.error["detail"]) if (task.error or {}).get("detail") else None,
+        "error_detail": shown(detail) if (detail := (task.error or {}).get("detail")) else None,
     }
 
 

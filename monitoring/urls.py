@@ -1,6 +1,8 @@
 """Addresses of the live pages, their WebSockets and the probes."""
 
-from django.urls import URLPattern, path
+from typing import Any
+
+from django.urls import path
 
 from monitoring import consumers, views
 
@@ -16,7 +18,10 @@ urlpatterns = [
     path("readyz", views.readyz, name="readyz"),
 ]
 
-websocket_urlpatterns: list[URLPattern] = [
-    path("ws/live", consumers.OverviewSocket.as_asgi()),
-    path("ws/tasks/<uuid:task>", consumers.TaskSocket.as_asgi()),
+# Any: for Channels these are ASGI applications, which Django's types do not know as views.
+_overview: Any = consumers.OverviewSocket.as_asgi()
+_task: Any = consumers.TaskSocket.as_asgi()
+websocket_urlpatterns: list[Any] = [
+    path("ws/live", _overview),
+    path("ws/tasks/<uuid:task>", _task),
 ]

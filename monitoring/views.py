@@ -60,6 +60,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "counters": [(key, label, counters.get(key)) for key, label in live_page.COUNTERS],
         "fleet": live_page.fleet_rows(queries.known_agents(), snapshot),
         "tasks": queries.recent_tasks(),
+        "blank": {"finished_at": None},  # of the row templates, which the page's script fills
     }
     return render(request, "monitoring/overview.html", context)
 

@@ -56,7 +56,8 @@ def detail(kind: str, data: Mapping[str, Any], *, agent: str = "", attempt: int 
 
 
 def _assigned(data: Mapping[str, Any], agent: str, attempt: int | None) -> str:
-    text = f"to {data.get('agent') or agent}, attempt {data.get('attempt') or attempt}"
+    to = data.get("agent") or agent
+    text = (f"to {to}, " if to else "") + f"attempt {data.get('attempt') or attempt}"
     waited = data.get("waited_s")
     return f"{text}, after waiting {duration(waited)}" if waited is not None else text
 

@@ -1,1 +1,314 @@
-"""Admin pages of routing."""
+"""Admin pages of routing. Every write is a call to ``routing.registry``; tasks and commands are for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.db import models
+from django.db.models import Model, QuerySet
+from django.forms.fields import InvalidJSONInput
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from routing import executors, payloads, registry
+from routing.errors import RoutingError
+from routing.models import Agent, ApiKey, Command, Scope, Skill, Task, Tenant
+
+if TYPE_CHECKING:  # Django's own classes take no type arguments when the program runs
+    Rows = admin.ModelAdmin[Any]
+    RowForm = forms.ModelForm[Any]
+    Pages = Paginator[Any]
+else:
+    Rows, RowForm, Pages = admin.ModelAdmin, forms.ModelForm, Paginator
+
+MAX_LISTED = 10_000  # rows a list counts: counting millions takes seconds
+
+
+class StrictJson(forms.JSONField):
+    """A JSON field that reads through ``payloads.loads``; empty is {}."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the value. Raises ``ValidationError`` in words."""
+        if not isinstance(value, str):
+            return {} if value is None else value
+        if not value.strip():
+            return {}
+        try:
+            return payloads.loads(value, max_bytes=registry.MAX_ROW_BYTES)
+        except RoutingError as error:
+            raise ValidationError(str(error)) from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Return what the field shows again after an error elsewhere on the page."""
+        if self.disabled:
+            return initial
+        try:
+            return self.to_python(data)
+        except ValidationError:
+            return InvalidJSONInput(data)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the text to edit, one line for each member."""
+        return value if isinstance(value, InvalidJSONInput) else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+class RegistryForm(RowForm):
+    """A form that shows what the registry would refuse, at the fields it is about."""
+
+    def problems(self) -> Iterable[registry.Problem]:
+        """Return what the registry has against the row as the form has filled it."""
+        raise NotImplementedError
+
+    def validate_constraints(self) -> None:
+        """Leave them to the registry, which has better words for them."""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # fills self.instance
+        if self.errors:
+            return
+        for field, words in self.problems():
+            self.add_error(field if field in self.fields else None, words)
+
+
+class TenantForm(RegistryForm):
+    """Name and description."""
+
+    def problems(self) -> Iterable[registry.Problem]:
+        """Return what is wrong with the tenant."""
+        return registry.tenant_problems(self.instance)
+
+
+class SkillForm(RegistryForm):
+    """A skill with its schemas."""
+
+    def problems(self) -> Iterable[registry.Problem]:
+        """Return what is wrong with the skill."""
+        return registry.skill_problems(self.instance)
+
+
+class AgentForm(RegistryForm):
+    """An agent with its skills."""
+
+    executor = forms.ChoiceField(choices=lambda: [(name, name) for name in executors.names()])
+
+    def problems(self) -> Iterable[registry.Problem]:
+        """Return what is wrong with the agent and its skills."""
+        return registry.agent_problems(self.instance, self.cleaned_data["skills"])
+
+
+class KeyForm(RegistryForm):
+    """What a new key is for."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
+
+    def problems(self) -> Iterable[registry.Problem]:
+        """Return what is wrong with the key; its prefix and digest are made when it is saved."""
+        unset = {"prefix", "digest"}
+        return [(field, words) for field, words in registry.key_problems(self.instance) if field not in unset]
+
+
+class ReadOnly(Rows):
+    """Nothing to add, change or delete."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Tenant)
+class TenantAdmin(Rows):
+    form = TenantForm
+    list_display = ["name", "description", "created_at"]
+    search_fields = ["name"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
+        return ["name"] if obj else []
+
+    def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
+        return False  # its tasks are history
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        registry.save_tenant(obj.name, obj.description)
+
+
+@admin.register(Skill)
+class SkillAdmin(Rows):
+    form = SkillForm
+    formfield_overrides = {models.JSONField: {"form_class": StrictJson}}
+    list_display = ["name", "version", "tenant", "description", "timeout_s", "max_attempts"]
+    list_filter = ["tenant"]
+    search_fields = ["name", "description"]
+
+    def save_model(self, request: HttpRequest, obj: Skill, form: Any, change: bool) -> None:
+        registry.save_skill(obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Name the agents that have the skill as what stands in the way."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        holders = Agent.objects.filter(skills__in=objs).distinct()
+        return found, counts, needed, [*protected, *(f"Agent: {agent}" for agent in holders)]
+
+    def delete_model(self, request: HttpRequest, obj: Skill) -> None:
+        registry.remove_skill(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Skill]) -> None:
+        for skill in queryset:
+            registry.remove_skill(skill)
+
+
+@admin.register(Agent)
+class AgentAdmin(Rows):
+    form = AgentForm
+    formfield_overrides = {models.JSONField: {"form_class": StrictJson}}
+    list_display = ["name", "executor", "capacity", "enabled", "draining", "cost_usd", "tenant"]
+    list_filter = ["enabled", "draining", "executor", "tenant"]
+    search_fields = ["name", "description"]
+    filter_horizontal = ["skills"]
+    actions = ["drain", "resume", "enable", "disable"]
+
+    def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
+        """Leave it to ``save_related``: the agent and its skills are one change."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        registry.save_agent(form.instance, form.cleaned_data["skills"])
+
+    def delete_model(self, request: HttpRequest, obj: Agent) -> None:
+        registry.remove_agent(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        for agent in queryset:
+            registry.remove_agent(agent)
+
+    @admin.action(description="Drain: take nothing new, finish what runs", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        self._set(request, queryset, "draining", draining=True)
+
+    @admin.action(description="Resume after draining", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        self._set(request, queryset, "no longer draining", draining=False)
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        self._set(request, queryset, "enabled", enabled=True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        self._set(request, queryset, "disabled", enabled=False)
+
+    def _set(self, request: HttpRequest, queryset: QuerySet[Agent], words: str, **state: bool) -> None:
+        agents = list(queryset)
+        for agent in agents:
+            registry.set_state(agent, **state)
+        self.message_user(request, f"Now {words}: {', '.join(agent.name for agent in agents)}.")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(Rows):
+    form = KeyForm
+    list_display = ["name", "prefix", "tenant", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at"]
+    list_filter = ["tenant"]
+    search_fields = ["name", "prefix"]
+    actions = ["revoke"]
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        asked = ["tenant", "name", "scopes", "expires_at"]
+        return asked if obj is None else [*asked, "prefix", "created_at", "revoked_at", "last_used_at"]
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False  # a key is made and revoked, never edited
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Return whether the person may revoke keys."""
+        return bool(request.user.has_perm("routing.change_apikey"))
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Make the key and show it, this once."""
+        key, plaintext = registry.create_key(obj.tenant, obj.name, obj.scopes, obj.expires_at)
+        obj.pk, obj.prefix = key.pk, key.prefix
+        words = "The key is {}. Copy it now: it is kept nowhere and cannot be shown again."
+        self.message_user(request, format_html(words, plaintext), messages.WARNING)
+
+    @admin.action(description="Revoke for good", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        keys = list(queryset)
+        for key in keys:
+            registry.revoke_key(key)
+        self.message_user(request, f"Revoked: {', '.join(map(str, keys))}.")
+
+
+class BoundedPaginator(Pages):
+    """Counts no further than ``MAX_LISTED``."""
+
+    @cached_property
+    def count(self) -> int:
+        return cast("QuerySet[Model]", self.object_list)[:MAX_LISTED].count()
+
+
+class SkillFilter(admin.SimpleListFilter):
+    """By skill; the names come from the registry, because collecting them from the tasks would read them all."""
+
+    title = "skill"
+    parameter_name = "skill"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = Skill.objects.order_by("name").values_list("name", flat=True).distinct()
+        return [(name, name) for name in names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        return queryset.filter(skill=self.value()) if self.value() else queryset
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnly):
+    list_display = ["id", "page", "skill", "state", "agent", "priority", "tenant", "created_at", "finished_at"]
+    list_filter = ["state", SkillFilter, "tenant"]
+    list_select_related = False
+    ordering = ["-id"]  # rises with time, and is the index
+    paginator = BoundedPaginator
+    search_fields = ["id"]
+    search_help_text = "A task's whole id, or a skill's or an agent's whole name."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        return Task.objects.defer("input", "output", "call").order_by("-id")
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
+        """Return exact matches only: the table may hold millions."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(id=UUID(term)), False
+        except ValueError:
+            return queryset.filter(models.Q(skill=term) | models.Q(agent=term)), False
+
+    @admin.display(description="page")
+    def page(self, task: Task) -> SafeString:
+        """Return the link to the task's own page."""
+        return format_html('<a href="/tasks/{}">open</a>', task.pk)
+
+
+@admin.register(Command)
+class CommandAdmin(ReadOnly):
+    list_display = ["created_at", "kind", "task_id", "by", "reason", "done_at"]
+    list_filter = ["kind"]
+    ordering = ["-id"]
+    paginator = BoundedPaginator

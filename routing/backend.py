@@ -18,6 +18,7 @@ from celery.app.task import Context
 from celery.backends.base import KeyValueStoreBackend
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, TaskRevokedError
+from celery.result import GroupResult
 from django.db import transaction
 from django.utils import timezone
 from kombu.utils import json as kombu_json
@@ -80,8 +81,19 @@ class LedgerBackend(KeyValueStoreBackend):  # type: ignore[misc]
     # ---- chords -------------------------------------------------------------------------------------------------
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
-        """Nothing to prepare: every member of the header carries the body and the number of members."""
+        """Keep the header's shape where it is not flat, so that the body gets its results in that shape."""
         self.ensure_chords_allowed()
+        group_id, results = header_result_args
+        if any(isinstance(result, GroupResult) for result in results):
+            self._set_chord(group_id, shape=GroupResult(group_id, results).as_tuple())
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        """Keep how many members the header has. Celery calls this before it sends the last one."""
+        self._set_chord(group_id, size=chord_size)
+
+    def _set_chord(self, group_id: str, **facts: Any) -> None:
+        known = self.get(f"chord-{group_id}")
+        self.set(f"chord-{group_id}", kombu_json.dumps({**(kombu_json.loads(known) if known else {}), **facts}))
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
         """Count a member of the header; the one that completes it submits the body, in the same transaction."""
@@ -92,27 +104,44 @@ class LedgerBackend(KeyValueStoreBackend):  # type: ignore[misc]
         ok = state == states.SUCCESS
         value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
         with transaction.atomic():
-            self._lock_chord(group_id)
-            _, fresh = ChordPart.objects.get_or_create(
+            chord = self._locked_chord(group_id)
+            ChordPart.objects.get_or_create(
                 group_id=group_id,
                 task_id=task_id,
                 defaults={"index": request.group_index, "ok": ok, "result": value},
             )
-            parts = list(ChordPart.objects.filter(group_id=group_id).order_by("index"))
-            if not fresh and len(parts) < body["chord_size"]:
-                return
-            bad = next((part for part in parts if not part.ok), None)
-            if bad is None and len(parts) == body["chord_size"]:
-                body.delay([part.result for part in parts])
-        if not ok and fresh and bad is not None and bad.task_id == task_id:
-            error = ChordError(f"Dependency {task_id} raised {value}")
-            self.chord_error_from_stack(body, error)
+            parts = list(ChordPart.objects.filter(group_id=group_id).order_by("index", "created_at"))
+            first_bad = next((part for part in sorted(parts, key=lambda p: p.created_at) if not part.ok), None)
+            if first_bad is None and len(parts) == chord.get("size"):
+                body.delay(_header_results(parts, chord.get("shape")))
+            elif first_bad is not None and first_bad.task_id == task_id:
+                self._fail_chord(body, ChordError(f"Dependency {task_id} raised {value}"))
 
-    def _lock_chord(self, group_id: str) -> None:
-        """Let members count one after the other. SQLite does so by itself."""
+    def _fail_chord(self, body: Any, error: ChordError) -> None:
+        try:
+            raise error  # Celery takes the traceback of the exception at hand
+        except ChordError as raised:
+            self.chord_error_from_stack(body, raised)
+
+    def _locked_chord(self, group_id: str) -> dict[str, Any]:
+        """Return what is kept of a chord, and let its members count one after the other."""
         key = f"chord-{group_id}"
-        CeleryState.objects.get_or_create(key=key, defaults={"value": "", "expires_at": timezone.now() + KEEP})
-        CeleryState.objects.select_for_update().get(key=key)
+        CeleryState.objects.get_or_create(key=key, defaults={"value": "{}", "expires_at": timezone.now() + KEEP})
+        value = CeleryState.objects.select_for_update().values_list("value", flat=True).get(key=key)
+        return dict(kombu_json.loads(value))
+
+
+def _header_results(parts: Sequence[ChordPart], shape: Any) -> list[Any]:
+    """Return the header's results in order, nested as its groups are."""
+    if shape is None:
+        return [part.result for part in parts]
+    by_id = {part.task_id: part.result for part in parts}
+
+    def build(node: Any) -> Any:
+        (node_id, _), children = node if isinstance(node[0], (list, tuple)) else (node, None)
+        return by_id.get(node_id) if children is None else [build(child) for child in children]
+
+    return list(build(shape))
 
 
 def meta(task: Task, task_id: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -9,7 +11,9 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import celery
+from celery._state import get_current_task
 from celery.result import AsyncResult
+from django.db import DatabaseError, connection
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from kombu.exceptions import EncodeError
@@ -20,6 +24,7 @@ from routing.broker import Message
 from routing.models import DEFAULT_TENANT
 
 NAME = "routing.run_agent_task"
+PATIENCE_S = 60.0
 CONTINUATIONS = ("callbacks", "errbacks", "chain", "chord")  # in the third part of a message's body
 OPTIONS = frozenset(
     {"tenant", "version", "priority", "labels", "agent", "exclude", "timeout_s", "max_attempts"}
@@ -29,6 +34,10 @@ OPTIONS = frozenset(
 
 class SubmissionRefused(EncodeError):
     """A step of a canvas could not be submitted. Celery fails the step before it with this error."""
+
+
+class CallRefused(Exception):
+    """What ``AsyncResult.get`` raises for a call that came through a queue and was not accepted."""
 
 
 def task_uuid(task_id: str) -> UUID:
@@ -76,12 +85,16 @@ class _Recorder:
         self.connection = self
         self.serializer = "json"
         self.auto_declare = False
+        self.recoverable_connection_errors = ()
 
     def __enter__(self) -> _Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def revive(self, connection: Any) -> None:
+        """There is no connection to renew."""
 
     @contextmanager
     def _reraise_as_library_errors(self) -> Iterator[None]:
@@ -91,7 +104,7 @@ class _Recorder:
         """Submit the call, or hand it to the running attempt if it is its own (``retry``, ``replace``)."""
         kept = {name: properties[name] for name in ("correlation_id", "reply_to") if properties.get(name)}
         call = kombu_json.loads(kombu_json.dumps({"body": body, "headers": dict(headers), "properties": kept}))
-        current = celery.current_task
+        current = get_current_task()
         executing = current is not None and current.request.id and not current.request.called_directly
         if executing and current.request.id == headers["id"] and isinstance(current, AgentTask):
             from routing.worker import runtime  # only workers have one
@@ -99,18 +112,35 @@ class _Recorder:
             runtime().ask_again(current.request, call, in_s=_delay_s(headers.get("eta")))
             return
         try:
-            submit_call(call, origin="celery")
+            _persist(call) if executing else submit_call(call, origin="celery")
         except errors.RoutingError as error:
             if executing:
                 raise SubmissionRefused(f"the next step was refused: {error}") from error
             raise
 
 
+def _persist(call: dict[str, Any]) -> None:
+    """Submit the next step of a canvas, and wait for a database that is locked or away: the step before has run."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            submit_call(copy.deepcopy(call), origin="celery")
+            return
+        except DatabaseError:
+            if time.monotonic() > give_up or connection.in_atomic_block:
+                raise
+            connection.close()
+            time.sleep(0.5)
+
+
 def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
     """Submit a recorded Celery call. The same id always gives the same task."""
     headers = call["headers"]
     args, kwargs, embed = call["body"]
-    skill, value, options = bind(*args, **kwargs)
+    try:
+        skill, value, options = bind(*args, **kwargs)
+    except TypeError as error:
+        raise errors.BadInput(why=f"run_agent_task was called wrongly: {error}.") from None
     has_continuation = any(embed.get(name) for name in CONTINUATIONS) or headers.get("group")
     eta, expires = headers.pop("eta", None), headers.pop("expires", None)
     parent = headers.get("parent_id")
@@ -203,4 +233,4 @@ def _delay_s(eta: Any) -> float:
 
 def refuse(request: Any, error: Exception) -> None:
     """Fail a call that came through a queue and cannot be accepted, so that whoever waits for it learns why."""
-    celery.current_app.backend.mark_as_failure(request.id, error, request=request)
+    celery.current_app.backend.mark_as_failure(request.id, CallRefused(str(error)), request=request)

@@ -355,9 +355,8 @@ class _Reign:
         self._call("routing.settle_call", str(command))
 
     def _call(self, name: str, *args: str) -> None:
-        task = celery.current_app.tasks[name]
         try:
-            task.apply_async(args, queue="control", retry=False)
+            celery.current_app.send_task(name, args, queue="control", retry=False, ignore_result=True)
         except Exception as error:
             log.warning("controller: %s could not be sent: %s", name, error)
 

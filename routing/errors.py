@@ -81,3 +81,57 @@ class BadRegistration(RoutingError):
     """{why}"""
 
     kind, status = "bad-registration", 422
+
+
+class NotAuthenticated(RoutingError):
+    """Say who you are: Authorization: Bearer a2a_… with a key that is neither expired nor revoked, or sign in."""
+
+    kind, status = "not-authenticated", 401
+
+
+class MissingScope(RoutingError):
+    """{who} may not do this: the scope {scope} is missing."""
+
+    kind, status = "missing-scope", 403
+
+
+class ForgedRequest(RoutingError):
+    """The CSRF token is missing or wrong. Programs use an API key; pages send X-CSRFToken with the session's token."""
+
+    kind, status = "csrf", 403
+
+
+class NoSuchPlace(RoutingError):
+    """There is nothing at {path}."""
+
+    kind, status = "not-found", 404
+
+
+class NoSuchArtifact(RoutingError):
+    """Task {id} has no artifact {seq}."""
+
+    kind, status = "no-such-artifact", 404
+
+
+class MethodNotAllowed(RoutingError):
+    """{method} does not work here; {allowed} does."""
+
+    kind, status = "method-not-allowed", 405
+
+
+class UnsupportedMediaType(RoutingError):
+    """The body is {found}; send application/json."""
+
+    kind, status = "unsupported-media-type", 415
+
+
+class BadCursor(RoutingError):
+    """The cursor is not one that this server gave out for this list. Start again without it."""
+
+    kind, status = "bad-cursor", 422
+
+
+class Unavailable(RoutingError):
+    """The database does not answer at the moment. Try again in a few seconds; nothing was changed."""
+
+    kind, status = "unavailable", 503

@@ -210,9 +210,9 @@ class Fleet:
                 continue
             if task.phase == "assigned":
                 self._begin(task, fact.worker, now)
-            elif not task.worker:
+            elif task.worker != fact.worker:
                 self._works_on(task, fact.worker)
-            task.lease_until, task.worker = now + WORK_LEASE_S, fact.worker
+            task.lease_until = now + WORK_LEASE_S
             if task.cancel_asked_at is not None:
                 self._out.append(e.Stop(task=task_id, attempt=attempt, reason="canceled"))
 

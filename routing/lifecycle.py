@@ -144,7 +144,7 @@ def _checked(request: Request) -> Task:
         raise errors.UnknownSkill(
             skill=request.skill, tenant=request.tenant, known=", ".join(known[:20]) or "none", pointer="/skill"
         )
-    payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES)
+    payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES, at="/input")
     wrong = payloads.mismatch(skill.input_schema, request.input)
     if wrong is not None:
         where, why = wrong

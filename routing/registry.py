@@ -31,6 +31,9 @@ from routing.events import AgentSpec
 from routing.models import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, Agent, ApiKey, Revision, Scope, Skill, Tenant
 
 MAX_CAPACITY = 10_000  # attempts one agent may hold at once
+MAX_COST_USD = 100_000  # of one attempt
+MAX_TIMEOUT_S = 7 * 24 * 3600  # of one attempt
+MAX_ATTEMPTS = 100  # of one task
 MAX_ROW_BYTES = 1_000_000  # of what one row holds as JSON
 FRESH_S = 0.5  # so long a process trusts what it has read
 LAST_USED_STEP = timedelta(minutes=1)  # a key's last use is noted no finer than this
@@ -280,6 +283,10 @@ def skill_problems(skill: Skill) -> list[Problem]:
         found += ((field, words) for words in payloads.problems(getattr(skill, field)))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}", skill.version):
         found.append(("version", "Use 1 to 32 letters, digits, dots, dashes, such as 1 or 2.0."))
+    if not _is_between(skill.timeout_s, 0, MAX_TIMEOUT_S) or skill.timeout_s == 0:
+        found.append(("timeout_s", f"Use seconds above 0 and at most {MAX_TIMEOUT_S} (7 days), not {skill.timeout_s}."))
+    if not isinstance(skill.max_attempts, int) or not 1 <= skill.max_attempts <= MAX_ATTEMPTS:
+        found.append(("max_attempts", f"Use a whole number from 1 to {MAX_ATTEMPTS}, not {skill.max_attempts}."))
     return found + _row_problems(skill, exclude=[field for field, _ in found])
 
 
@@ -308,7 +315,7 @@ def agent_problems(agent: Agent, skills: Iterable[Skill]) -> list[Problem]:
     found = _name_problems(agent.name)
     if not isinstance(agent.capacity, int) or not 1 <= agent.capacity <= MAX_CAPACITY:
         found.append(("capacity", f"Use a whole number from 1 to {MAX_CAPACITY}, not {agent.capacity}."))
-    if not _is_cost(agent.cost_usd):
+    if not _is_between(agent.cost_usd, 0, MAX_COST_USD):
         found.append(("cost_usd", f"A cost is a number of dollars, 0 or more, not {agent.cost_usd}."))
     if not _are_labels(agent.labels):
         found.append(("labels", 'Labels are words with words, such as {"gpu": "yes"}.'))
@@ -319,12 +326,12 @@ def agent_problems(agent: Agent, skills: Iterable[Skill]) -> list[Problem]:
     return found + _row_problems(agent, exclude=[field for field, _ in found])
 
 
-def _is_cost(value: Any) -> bool:
+def _is_between(value: Any, low: int, high: int) -> bool:
     try:
-        cost = Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return False
-    return cost.is_finite() and cost >= 0
+    return number.is_finite() and low <= number <= high
 
 
 def _are_labels(labels: Any) -> bool:

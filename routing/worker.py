@@ -23,7 +23,7 @@ from django.db import close_old_connections
 from django.utils.module_loading import autodiscover_modules
 
 from routing import broker, celery_task, errors, executors, payloads, registry
-from routing.artifacts import Store
+from routing.artifacts import Store, safe_name
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +105,10 @@ class Flight:
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep a file with the task and return {"name", "sha256", "size", "media_type"}."""
+        name = safe_name(name)
         content = data.encode() if isinstance(data, str) else data
         ref = self._runtime.store.put(content, media_type=media_type)
-        entry = {"name": name[:200], "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
+        entry = {"name": name, "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
         self._runtime.tell_of(self, "artifact", d=entry)
         return entry
 
@@ -171,9 +172,20 @@ class Runtime:
             return
         if status == "SUCCESS":
             self._end(flight, o=retval)
-        else:  # the continuation failed
-            self._end(flight, e={"kind": "unavailable", "message": str(retval), "retryable": False})
+        else:
+            self._continuation_failed(flight, str(retval), retryable=False)
         self._land(request.id)
+
+    def left(self, request_id: str, why: str) -> None:
+        """Report an attempt that Celery ended without telling its end: what should have followed it failed."""
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            self._continuation_failed(flight, why, retryable=True)
+            self._land(request_id)
+
+    def _continuation_failed(self, flight: Flight, why: str, *, retryable: bool) -> None:
+        message = f"it succeeded, and what follows it could not be submitted: {why}"
+        self._end(flight, e={"kind": "unavailable", "message": message, "retryable": retryable})
 
     def ask_again(self, request: Any, call: dict[str, Any], *, in_s: float) -> None:
         """Ask for another attempt: Celery's ``retry`` and ``replace`` inside an agent's function come here."""
@@ -474,6 +486,12 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
 
         conn.ensure_connection = ensure_connection
         return super().ensure_connected(conn)
+
+
+@signals.task_postrun.connect
+def _left(task_id: str = "", retval: Any = None, **_: Any) -> None:
+    if runtime.cache_info().currsize:
+        runtime().left(task_id, str(retval))
 
 
 @signals.worker_shutting_down.connect

@@ -261,7 +261,8 @@ def _text(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#~])", r"\\\1", text)
+    # An underscore inside a word is no emphasis.
+    return re.sub(r"([\\`*\[\]<>#~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _cell(text: str) -> str:

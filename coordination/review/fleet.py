@@ -40,7 +40,11 @@ def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
 
 _TEXT = {"type": "string", "minLength": 1}
 _COUNT = {"type": "integer", "minimum": 0}
-_FILES = {"type": "array", "items": {"type": "string", "minLength": 1}, "description": "Relative names below root."}
+_FILES = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "description": "Relative names below root; all unless given.",
+}
 _ROOT = {"type": "string", "pattern": "^/", "description": "Absolute path of the project's snapshot."}
 _FINDING = {
     "type": "object",
@@ -53,7 +57,7 @@ _FINDING = {
         "message": {"type": "string"},
     },
 }
-_CHECK_INPUT = _object(("root", "files"), root=_ROOT, files=_FILES, name={"type": "string"})
+_CHECK_INPUT = _object(("root",), root=_ROOT, files=_FILES, name={"type": "string"})
 _CHECK_OUTPUT = _object(
     ("skill", "findings", "total", "files", "skipped", "elapsed_s"),
     skill=_TEXT,
@@ -102,9 +106,9 @@ SKILLS = (
     _check("code.lint", "Finds syntax errors, names that do not exist and known traps in Python files."),
     _check("code.complexity", "Finds functions with a cyclomatic complexity over 10."),
     _check("code.security", "Finds security holes in Python files."),
-    _check("code.duplication", "Finds code that stands in two places; wants all files of a project at once."),
-    _check("deps.audit", "Finds unpinned, unused and undeclared dependencies; wants all files of a project at once."),
-    _check("tests.map", "Finds modules and functions that no test knows of; wants all files of a project at once."),
+    _check("code.duplication", "Finds code that stands in two places; wants a whole project at once."),
+    _check("deps.audit", "Finds unpinned, unused and undeclared dependencies; wants a whole project at once."),
+    _check("tests.map", "Finds modules and functions that no test knows of; wants a whole project at once."),
     SkillDef(
         name="report.compose",
         description="Joins the checks' findings into review.md.",

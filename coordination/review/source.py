@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import tokenize
 import warnings
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,15 @@ def is_test(path: str) -> bool:
     *folders, name = PurePosixPath(path).parts
     named = name.startswith("test_") or name.endswith("_test.py") or name in {"tests.py", "conftest.py"}
     return named or "tests" in folders
+
+
+def files_below(root: Path) -> list[str]:
+    """Return the names of all regular files below ``root``, relative, with forward slashes; links are not followed."""
+    found = []
+    for folder, _, names in os.walk(root, followlinks=False):
+        paths = (Path(folder, name) for name in names)
+        found += [path.relative_to(root).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
+    return sorted(found)
 
 
 def read(root: Path, path: str) -> bytes:

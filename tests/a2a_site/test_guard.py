@@ -23,7 +23,8 @@ from a2a_site.console import Console
 from a2a_site.supervisor import Supervisor
 
 home = Path(sys.argv[1])
-specs = [Spec(name=f'c{n}', command=(sys.executable, '-c', code), ready_line='up') for n, code in enumerate(sys.argv[2:])]
+codes = enumerate(sys.argv[2:])
+specs = [Spec(name=f'c{n}', command=(sys.executable, '-c', code), ready_line='up') for n, code in codes]
 
 def record():
     children = {child.spec.name: run_state.child_record(child) for child in supervisor.children}
@@ -94,7 +95,7 @@ class TestTheGuard:
         assert record.exists()
 
     def test_cannot_be_stopped_by_a_signal_to_everyone(self, home: Path) -> None:
-        command = [sys.executable, GUARD, home / "no-record", "0"]
+        command = [sys.executable, str(GUARD), str(home / "no-record"), "0"]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as guard:
             while not is_ignored(guard.pid, signal.SIGTERM):
                 assert guard.poll() is None

@@ -154,8 +154,10 @@ class TestSaveSkill:
             ({"input_schema": {"type": "objekt"}}, "/input_schema", "'objekt'"),
             ({"output_schema": {"$ref": "http://example.com/"}}, "/output_schema", "leads out"),
             ({"input_schema": []}, "/input_schema", "JSON object"),
-            ({"timeout_s": 0}, "", "skill_timeout_positive"),
-            ({"max_attempts": 0}, "", "skill_attempts_positive"),
+            ({"timeout_s": 0}, "/timeout_s", "above 0 and at most 604800"),
+            ({"timeout_s": float("inf")}, "/timeout_s", "above 0"),
+            ({"timeout_s": None}, "/timeout_s", "above 0"),
+            ({"max_attempts": 0}, "/max_attempts", "from 1 to 100"),
             ({"description": "\0"}, "/description", "NUL"),
         ],
     )

@@ -152,7 +152,7 @@ def _counts(words: list[str]) -> bool:
 def _finding(index: Index, repeat: Repeat) -> Finding:
     path, tokens = index.path_at(repeat.at), _tokens(index, repeat)
     end, earlier_end = repeat.at + repeat.length - 1, repeat.earlier + repeat.length - 1
-    where = f"{index.path_at(repeat.earlier)}:{index.first[repeat.earlier]}-{index.last[earlier_end]}"
+    where = f"`{index.path_at(repeat.earlier)}:{index.first[repeat.earlier]}-{index.last[earlier_end]}`"
     first, last = index.first[repeat.at], index.last[end]
     return Finding(
         path=path,

@@ -238,9 +238,9 @@ def _declared(path: str, line: int, requirement: Requirement, *, tool: bool) -> 
 
 
 def _line_of(text: str, written: str) -> int:
-    at = max(text.find(f'"{written}"'), text.find(f"'{written}'"))
-    at = text.find(written) if at < 0 else at
-    return text.count("\n", 0, max(at, 0)) + 1
+    """Return the line of the first place where the requirement stands by itself, 1 if there is none."""
+    found = re.search(rf"(?<![\w.-]){re.escape(written)}(?![\w.\[-])", text)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 _PARSERS = {"pyproject.toml": _pyproject, "setup.cfg": _setup_cfg, "setup.py": _setup_py, "Pipfile": _pipfile}

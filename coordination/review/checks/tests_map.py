@@ -24,6 +24,7 @@ _START_FILES = {
     "apps.py",
     "__main__.py",
 }
+_TEST_FUNCTION = re.compile(r"^\s*(async )?def (test|runTest)", re.MULTILINE)
 _MIN_STATEMENTS = 2  # a function of one statement is tested by whoever calls it
 
 
@@ -40,15 +41,13 @@ class Module:
 class Tests:
     """What all test files together say."""
 
-    __test__ = False  # not a test class itself, whatever pytest thinks of the name
-
-    files: int
+    any: bool  # whether there is a test function at all
     words: frozenset[str]
     text: str
     imported: frozenset[str]  # dotted names, also of what is taken from modules
 
 
-def tests_map(root: Path, files: Iterable[str]) -> Outcome:
+def map_tests(root: Path, files: Iterable[str]) -> Outcome:
     """Return a finding per module that no test imports or names, and per public function no test names.
 
     A name in a test counts as a test, wherever it stands; so what is reported is what tests surely never mention.
@@ -75,13 +74,13 @@ def _findings(modules: list[Module], tests: Tests, paths: frozenset[str]) -> Ite
     subjects = [module for module in modules if module.functions or module.names]
     if not subjects:
         return
-    if not tests.files:
+    if not tests.any:
         yield _no_tests(subjects)
         return
     for module in subjects:
         name = module_name(module.path, paths)
         if not _is_known(module, name, tests):
-            yield _untested_module(module.path, name)
+            yield _untested_module(module.path, name or module.path)
         else:
             yield from (_untested_function(module, *f) for f in module.functions if f[0] not in tests.words)
 
@@ -127,7 +126,7 @@ def _tests(texts: list[str]) -> Tests:
             imported |= {found.module, *(f"{found.module}.{name}" for name in found.names)}
     whole = "\n".join(texts)
     words = frozenset(re.findall(r"[A-Za-z_]\w*", whole))
-    return Tests(files=len(texts), words=words, text=whole, imported=frozenset(imported))
+    return Tests(any=_TEST_FUNCTION.search(whole) is not None, words=words, text=whole, imported=frozenset(imported))
 
 
 def _no_tests(modules: list[Module]) -> Finding:

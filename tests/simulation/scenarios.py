@@ -1,0 +1,135 @@
+"""Small worlds in which much goes wrong, made from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import get_args
+
+from routing import events as e
+from routing.simulator import Arrival, Fault, FaultKind, History, Noise, Point, Scenario, SimAgent
+from tests.checker import Record, violations
+
+SKILLS = ("lint", "test", "write")
+TROUBLED_S = 40.0  # faults happen until then
+MAX_ATTEMPTS = 4
+POINTS: tuple[Point, ...] = get_args(Point)
+CONTROLLER_FAULTS = ("crash_controller", "pause_controller")
+
+
+def scenario(seed: int) -> Scenario:
+    """Return a world with 20 to 40 tasks, 3 to 6 agents, 2 or 3 workers, and all kinds of faults."""
+    rng = random.Random(f"scenario {seed}")
+    agents = tuple(sim_agents(rng))
+    return Scenario(
+        seed=seed,
+        agents=agents,
+        workers=tuple(rng.randint(2, 6) for _ in range(rng.randint(2, 3))),
+        arrivals=tuple(arrival(rng, n, agents) for n in range(rng.randint(20, 40))),
+        faults=tuple(faults(rng, tuple(agent.spec for agent in agents))),
+        noise=Noise(
+            until=TROUBLED_S,
+            drop=rng.choice((0.0, 0.02, 0.1)),
+            duplicate=rng.choice((0.0, 0.1, 1.0)),
+            delay=rng.choice((0.0, 0.05, 0.2)),
+        ),
+        strategies={("t", skill): rng.choice(("balanced", "least_loaded")) for skill in SKILLS},
+    )
+
+
+def sim_agents(rng: random.Random) -> Iterator[SimAgent]:
+    """Yield agents; the first has every skill and every label, so that each task can be done."""
+    every = frozenset((skill, "1") for skill in SKILLS)
+    yield SimAgent(spec=e.AgentSpec(name="all", tenant="t", skills=every, capacity=3, labels=(("gpu", "yes"),)))
+    for n in range(rng.randint(2, 5)):
+        skills = frozenset((skill, "1") for skill in rng.sample(SKILLS, rng.randint(1, 2)))
+        spec = e.AgentSpec(name=f"a{n}", tenant="t", skills=skills, capacity=rng.randint(1, 4))
+        yield SimAgent(spec=spec, speed=rng.choice((0.5, 1.0, 1.0, 3.0)))
+
+
+def arrival(rng: random.Random, n: int, agents: tuple[SimAgent, ...]) -> Arrival:
+    """Return one task: most are plain, some are difficult."""
+    at = rng.uniform(0, 30)
+    plain = e.TaskSpec(
+        id=f"task-{n}",
+        tenant="t",
+        skill=rng.choice(SKILLS),
+        priority=rng.randint(0, 9),
+        created_at=at,
+        timeout_s=rng.choice((8.0, 20.0, 60.0)),
+        max_attempts=rng.randint(1, MAX_ATTEMPTS),
+    )
+    return Arrival(
+        at=at,
+        task=difficult(rng, plain, at, agents),
+        size_s=rng.choice((0.01, 0.3, 1.0, 4.0, 10.0)) * rng.uniform(0.5, 1.5),
+        failures=rng.choice((0, 0, 0, 0, 1, 2, 9)),
+        retryable=rng.random() < 0.8,
+        again_in_s=None,
+        hangs=int(rng.random() < 0.04),
+        kills_worker=rng.random() < 0.02,
+        deaf=rng.random() < 0.05,
+        cancel_at=at + rng.uniform(0, 15) if rng.random() < 0.15 else None,
+    )
+
+
+def difficult(rng: random.Random, task: e.TaskSpec, at: float, agents: tuple[SimAgent, ...]) -> e.TaskSpec:
+    """Return the task with wishes of its own, now and then."""
+    if rng.random() < 0.1:
+        task = replace(task, not_before=at + rng.uniform(0, 20))
+    if rng.random() < 0.1:
+        task = replace(task, deadline=at + rng.uniform(0, 40))
+    wish = rng.random()
+    if wish < 0.1:
+        return replace(task, labels=(("gpu", "yes"),))
+    if wish < 0.2:
+        able = [agent.spec.name for agent in agents if (task.skill, "1") in agent.spec.skills]
+        return replace(task, pinned=rng.choice(able))
+    if wish < 0.3:
+        return replace(task, excluded=("a0",), version="1")
+    return task
+
+
+def faults(rng: random.Random, registry: tuple[e.AgentSpec, ...]) -> Iterator[Fault]:
+    """Yield up to ten faults of every kind, and the repair of the registry."""
+    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
+    for _ in range(rng.randint(0, 10)):
+        kind = rng.choice(kinds)
+        yield Fault(
+            at=rng.uniform(0.0, TROUBLED_S),
+            kind=kind,
+            target=rng.randrange(3),
+            seconds=length_s(rng, kind),
+            point=rng.choice(POINTS),
+            agents=edited(rng, registry) if kind == "edit_agents" else (),
+        )
+    yield Fault(at=TROUBLED_S, kind="edit_agents", agents=registry)
+
+
+def length_s(rng: random.Random, kind: FaultKind) -> float:
+    """Return how long the fault lasts."""
+    if kind == "freeze_worker":
+        return rng.choice((5.0, 30.0))
+    return rng.uniform(0.5, 10.0)
+
+
+def edited(rng: random.Random, registry: tuple[e.AgentSpec, ...]) -> tuple[e.AgentSpec, ...]:
+    """Return the registry after somebody changed it."""
+    agents = [agent for agent in registry if rng.random() < 0.8]
+    return tuple(
+        replace(agent, capacity=rng.randint(1, 4), draining=rng.random() < 0.2, enabled=rng.random() < 0.9)
+        for agent in agents
+    )
+
+
+def records(history: History) -> list[Record]:
+    """Return what the clients of the simulated world saw."""
+    names = [f.name for f in fields(Record)]
+    return [Record(**{name: getattr(line, name) for name in names}) for line in history.lines]
+
+
+def broken_promises(world: Scenario, history: History) -> list[str]:
+    """Return the checker's findings about one simulated world."""
+    limits = {a.task.id: a.task.max_attempts for a in world.arrivals}
+    return violations(records(history), history.accepted, max_attempts=limits)

@@ -1,0 +1,165 @@
+"""The simulator and the checker find a fleet that breaks a promise: a net without holes, or the seeds prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from routing import events as e
+from routing.fleet import Fleet, Restored, _Agent, _Task
+from routing.simulator import simulate
+from tests.simulation.scenarios import broken_promises, scenario
+
+SEEDS = 60  # a broken fleet has to be found within so many
+
+
+class ForgetsTheFence(Fleet):
+    def _current(self, task_id: str, attempt: int) -> _Task | None:
+        task = self.tasks.get(task_id)
+        return task if task is not None and task.phase in ("assigned", "working") else None
+
+
+class KeepsTheAttemptNumber(Fleet):
+    def _occupy(self, task: _Task) -> None:
+        task.attempt = 1
+        super()._occupy(task)
+
+
+class CountsOneSlotTooMany(Fleet):
+    def _count_slots(self, agent: _Agent) -> None:
+        if len(agent.running) <= agent.spec.capacity and not agent.gone:
+            self._free.add(agent.spec.name)
+        else:
+            self._free.discard(agent.spec.name)
+
+
+class ReleasesTwice(Fleet):
+    def _release(self, task: _Task) -> None:
+        agent = self.agents[task.agent]
+        agent.running.setdefault(task.spec.id)
+        super()._release(task)
+        if agent.running:
+            agent.running.popitem()
+            self._count_slots(agent)
+
+
+class LosesWhatItTakesBack(Fleet):
+    def _wait(self, task: _Task, now: float) -> None:
+        if task.tries == 0:
+            super()._wait(task, now)
+
+
+class BelievesInDeadWorkers(Fleet):
+    def _lost(self, task: _Task, now: float) -> None:
+        task.lease_until = now + 10.0
+
+
+class EndsTwice(Fleet):
+    def _end(
+        self, task: _Task, kind: str, now: float, *, data: Mapping[str, Any] | None = None, output: Any = None
+    ) -> None:
+        if task.tries:
+            self._record(task, kind, now, data=data or {}, output=output)
+        super()._end(task, kind, now, data=data, output=output)
+
+
+class NeverGivesUp(Fleet):
+    def _attempt_failed(self, task: _Task, error: e.Error, now: float) -> None:
+        task.tries = min(task.tries, task.spec.max_attempts - 2)
+        super()._attempt_failed(task, error, now)
+
+
+class SkipsANumber(Fleet):
+    def _requeue(self, task: _Task, *args: Any, **options: Any) -> None:
+        super()._requeue(task, *args, **options)
+        task.seq += 1
+
+
+class ForgetsWhoWasCanceled(Fleet):
+    def _requeue(self, task: _Task, *args: Any, **options: Any) -> None:
+        task.cancel_asked_at = None
+        super()._requeue(task, *args, **options)
+
+
+class FailsWhoWasCanceled(Fleet):
+    def _attempt_failed(self, task: _Task, error: e.Error, now: float) -> None:
+        task.cancel_asked_at = None
+        super()._attempt_failed(task, error, now)
+
+
+class BeginsTwice(Fleet):
+    def _started(self, fact: e.Started, now: float) -> None:
+        task = self._current(fact.task, fact.attempt)
+        if task is not None and task.phase == "working":
+            self._record(task, "working", now, data={"worker": fact.worker})
+        super()._started(fact, now)
+
+
+class OffersAgainWhatIsInFlight(Fleet):
+    def restore(self, restored: Restored, now: float) -> list[e.Effect]:
+        return super().restore(replace(restored, phase="waiting"), now)
+
+
+class CountsAnewAfterARestart(Fleet):
+    def restore(self, restored: Restored, now: float) -> list[e.Effect]:
+        return super().restore(replace(restored, seq=0), now)
+
+
+class ForgetsTriesInARestart(Fleet):
+    def restore(self, restored: Restored, now: float) -> list[e.Effect]:
+        return super().restore(replace(restored, tries=0), now)
+
+
+class SendsNothingAfterARestart(Fleet):
+    def restore(self, restored: Restored, now: float) -> list[e.Effect]:
+        super().restore(restored, now)
+        if restored.phase == "assigned":
+            del self.tasks[restored.spec.id]
+        return []
+
+
+class NeverEndsDelays(Fleet):
+    def _delay(self, task: _Task, until: float) -> None:
+        super()._delay(task, until + 1e9)
+
+
+BROKEN: dict[type[Fleet], str] = {
+    ForgetsTheFence: "is credited with an outcome of",
+    KeepsTheAttemptNumber: "attempt 1 was assigned after attempt 1",
+    CountsOneSlotTooMany: "slots (task",
+    ReleasesTwice: "slots (task",
+    LosesWhatItTakesBack: "never ended",
+    BelievesInDeadWorkers: "never ended",
+    EndsTwice: "ended 2 times",
+    NeverGivesUp: "are allowed",
+    SkipsANumber: "has number",
+    ForgetsWhoWasCanceled: "was asked to end, but",
+    FailsWhoWasCanceled: "was asked to end, but",
+    BeginsTwice: "began twice",
+    OffersAgainWhatIsInFlight: "in flight",
+    CountsAnewAfterARestart: "has number",
+    ForgetsTriesInARestart: "are allowed",
+    SendsNothingAfterARestart: "never ended",
+    NeverEndsDelays: "never ended",
+}
+
+
+def first_seed(words: str, **options: Any) -> int | None:
+    """Return the first seed with a finding that contains ``words``, or None."""
+    for seed in range(SEEDS):
+        world = scenario(seed)
+        if any(words in finding for finding in broken_promises(world, simulate(world, **options))):
+            return seed
+    return None
+
+
+class TestSimulate:
+    @pytest.mark.parametrize(("broken", "words"), BROKEN.items(), ids=lambda x: getattr(x, "__name__", ""))
+    def test_finds_a_fleet_that(self, broken: type[Fleet], words: str) -> None:
+        assert first_seed(words, make_fleet=broken) is not None
+
+    def test_finds_a_ledger_that_lets_two_controllers_write(self) -> None:
+        assert first_seed("has number", epochs=False) is not None
