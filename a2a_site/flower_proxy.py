@@ -71,7 +71,7 @@ def is_readable(path: str) -> bool:
 def _query(request: HttpRequest, path: str) -> str | None:
     """Return the query to pass on, None for a request that may not pass."""
     if request.method in {"GET", "HEAD"}:
-        return request.META["QUERY_STRING"]
+        return str(request.META["QUERY_STRING"])
     if request.method == "POST" and path == DATATABLE:
         # DataTables asks by POST because the question is long; Flower answers a GET just the same.
         length = int(request.META.get("CONTENT_LENGTH") or 0)

@@ -170,7 +170,8 @@ class Supervisor:
             pass  # said already
         elif self._stopping or child.spec.once:
             child.move("ended")
-            self.say(f"{child.spec.name} ended ({say_exit(code)}).")
+            orderly = code in (0, *(-number for number in child.spec.stop_signals))
+            self.say(f"{child.spec.name} ended." if orderly else f"{child.spec.name} ended ({say_exit(code)}).")
         else:
             self._plan_restart(child, code)
         self._on_change()

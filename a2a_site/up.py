@@ -141,7 +141,8 @@ def announcement(home: Path, record: run_state.Record) -> list[str]:
 
 @contextlib.contextmanager
 def guarded(home: Path, grace: int) -> Iterator[None]:
-    """While inside, guard.py waits to clean up if we are killed."""
+    """While inside, guard.py waits to clean up if we are killed. Without Redis waiting longer helps no worker."""
+    grace = min(grace, 5)
     command = [sys.executable, "-I", "-S", str(GUARD), str(run_state.record_path(home)), str(grace)]
     command.append(str(env.redis_socket(home)))
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 PACE_S = 0.25  # between two messages with news: four a second
 TASKS_EVERY_S = 1.0  # when more events happen than are sent, the newest tasks are read so often
-WATCH_S = 20.0  # between two looks whether the user may still see this
+WATCH_S = 10.0  # between two looks whether the user may still see this
 NOT_ALLOWED = 4401  # close code: log in
 STALE_TEXT = {live.NO_REDIS: NO_REDIS, live.SILENT: SILENT}
 

@@ -22,7 +22,7 @@ def known_agents() -> dict[str, Known]:
     agents = Agent.objects.prefetch_related("skills").order_by("name")
     return {
         agent.name: {
-            "tenant": agent.tenant_id,
+            "tenant": agent.tenant_id or "",
             "skills": sorted({skill.name for skill in agent.skills.all()}),
             "capacity": agent.capacity,
             "state": "disabled" if not agent.enabled else "draining" if agent.draining else "silent",

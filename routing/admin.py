@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import Model, QuerySet
@@ -68,13 +68,11 @@ class RegistryForm(RowForm):
         """Return what the registry has against the row as the form has filled it."""
         raise NotImplementedError
 
-    def validate_constraints(self) -> None:
-        """Leave them to the registry, which has better words for them."""
-
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # fills self.instance
-        if self.errors:
+        if self.errors.keys() - {NON_FIELD_ERRORS}:
             return
+        self.errors.pop(NON_FIELD_ERRORS, None)  # of the table's constraints: the registry has better words for them
         for field, words in self.problems():
             self.add_error(field if field in self.fields else None, words)
 

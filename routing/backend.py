@@ -39,11 +39,14 @@ CELERY_STATES = {
 }
 
 
+_Store: Any = KeyValueStoreBackend  # its stubs lack what a backend overrides
+
+
 class AgentTaskFailed(Exception):
     """What ``AsyncResult.get`` raises for a routed task that failed; its text is the error's message."""
 
 
-class LedgerBackend(KeyValueStoreBackend):  # type: ignore[misc]
+class LedgerBackend(_Store):  # type: ignore[misc]
     """Result backend ``routing.backend.LedgerBackend``."""
 
     supports_autoexpire = True
@@ -100,7 +103,7 @@ class LedgerBackend(KeyValueStoreBackend):  # type: ignore[misc]
         group_id, task_id = request.group, request.id
         if not group_id or not task_id:
             return
-        body = maybe_signature(request.chord, app=self.app)
+        body: Any = maybe_signature(request.chord, app=self.app)
         ok = state == states.SUCCESS
         value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
         with transaction.atomic():
@@ -165,9 +168,11 @@ def settle(command_id: str) -> None:
         command = commands.select_related("task").first()
         if command is None:
             return
-        task = command.task
-        args, kwargs, embed = task.call["body"]
-        request = Context(task.call["headers"], args=args, kwargs=kwargs, **embed)
+        task, call = command.task, command.task.call
+        if call is None:
+            return
+        args, kwargs, embed = call["body"]
+        request: Any = Context(call["headers"], args=args, kwargs=kwargs, **embed)
         exception = meta(task, request.id)["result"]
         celery.current_app.backend.mark_as_failure(request.id, exception, request=request, store_result=False)
         Command.objects.filter(id=command.id).update(done_at=timezone.now())

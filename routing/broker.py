@@ -210,7 +210,8 @@ def guard_kombu() -> None:
     and dies of an AttributeError that ends the worker (kombu 5.7.0). tests/routing/test_broker.py fails once kombu
     has mended it.
     """
-    stock = kombu_redis.Channel._connparams
+    channel: Any = kombu_redis.Channel
+    stock = channel._connparams
     if getattr(stock, "guarded", False):
         return
 
@@ -220,4 +221,4 @@ def guard_kombu() -> None:
         return stock(self, asynchronous)
 
     _connparams.guarded = True  # type: ignore[attr-defined]
-    kombu_redis.Channel._connparams = _connparams
+    channel._connparams = _connparams

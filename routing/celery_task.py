@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import celery
@@ -40,6 +40,11 @@ class CallRefused(Exception):
     """What ``AsyncResult.get`` raises for a call that came through a queue and was not accepted."""
 
 
+def step_key(task_id: str) -> str:
+    """Return the key under which an agent may make its effects idempotent: the same for every attempt of a task."""
+    return str(uuid5(NAMESPACE_URL, "a2a:" + task_id))
+
+
 def task_uuid(task_id: str) -> UUID:
     """Return the ledger's id of a Celery task id: itself where it is a UUID, else one derived from it."""
     try:
@@ -48,7 +53,13 @@ def task_uuid(task_id: str) -> UUID:
         return uuid5(NAMESPACE_URL, "celery:" + task_id)
 
 
-class AgentTask(celery.Task):  # type: ignore[misc]
+if TYPE_CHECKING:
+    _Task = celery.Task[Any, Any]  # generic in its stubs alone
+else:
+    _Task = celery.Task
+
+
+class AgentTask(_Task):
     """Base of routed tasks: calling one puts it into the ledger instead of a queue.
 
     All of Celery's notation goes on working: the message that Celery builds is kept as it is, with its links, chord
@@ -71,7 +82,7 @@ class AgentTask(celery.Task):  # type: ignore[misc]
         **options: Any,
     ) -> AsyncResult[Any]:
         """Submit the task and return its result handle. Raises ``routing.errors.RoutingError`` when it is refused."""
-        recorder = _Recorder(self)
+        recorder: Any = _Recorder(self)
         return super().apply_async(
             args, kwargs, task_id=task_id, producer=recorder, link=link, link_error=link_error, shadow=shadow, **options
         )

@@ -114,7 +114,7 @@ class NoSuchArtifact(RoutingError):
 
 
 class MethodNotAllowed(RoutingError):
-    """{method} does not work here; {allowed} does."""
+    """{method} does not work here. Allowed: {allowed}."""
 
     kind, status = "method-not-allowed", 405
 

@@ -307,7 +307,7 @@ def delete_old(now: dt.datetime | None = None) -> int:
             break
         with transaction.atomic():
             for model in (TaskEvent, Attempt, Decision, Artifact, Command):
-                model.objects.filter(task_id__in=old).delete()  # type: ignore[attr-defined]
+                model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
         deleted += len(old)
     CeleryState.objects.filter(expires_at__lt=timezone.now()).delete()

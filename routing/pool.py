@@ -8,12 +8,15 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import apply_target
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency import thread
 
 log = logging.getLogger(__name__)
 
 
-class ThreadPool(TaskPool):  # type: ignore[misc]
+_stock: Any = thread  # its stubs lack the executor and the result
+
+
+class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
     """Worker pool ``routing.pool:ThreadPool``.
 
     In Celery 5.7.0 an exception that escapes the tracer (a result backend that fails, say) is kept in a future that
@@ -29,7 +32,7 @@ class ThreadPool(TaskPool):  # type: ignore[misc]
         callback: Callable[..., Any] | None = None,
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
-    ) -> ApplyResult:
+    ) -> Any:
         """Run ``target`` in a thread, and always call back."""
 
         def run() -> None:
@@ -40,4 +43,4 @@ class ThreadPool(TaskPool):  # type: ignore[misc]
                 if callback is not None:
                     callback((1, ExceptionInfo(), 0.0))
 
-        return ApplyResult(self.executor.submit(run))
+        return _stock.ApplyResult(self.executor.submit(run))

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pydantic
 from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -37,7 +38,7 @@ def install(api: NinjaAPI) -> None:
         errors.RoutingError: of_routing,
         ValidationError: of_validation,
         HttpError: of_ninja,
-        RequestDataTooBig: lambda request, error: of_routing(request, errors.TooLarge(size="too many", limit="fewer")),
+        RequestDataTooBig: of_flood,
         UnreadablePostError: lambda request, error: of_routing(request, errors.Malformed(why="it ended early.")),
         OperationalError: of_database,
         InterfaceError: of_database,
@@ -95,6 +96,11 @@ def of_validation_errors(found: Iterable[Mapping[str, Any] | ErrorDetails]) -> d
     return {**document(errors.BadInput(why=why, pointer=listed[0]["pointer"])), "errors": listed}
 
 
+def of_pydantic(error: pydantic.ValidationError) -> dict[str, Any]:
+    """Return the document for one item of a batch that does not fit."""
+    return of_validation_errors(error.errors(include_url=False, include_input=False, include_context=False))
+
+
 def respond(request: HttpRequest, told: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> HttpResponse:
     """Return the problem as a response."""
     known = request_id(request)
@@ -141,6 +147,12 @@ def of_ninja(request: HttpRequest, error: HttpError) -> HttpResponse:
     return respond(request, told)
 
 
+def of_flood(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    """Return 413 for a body that Django has not even read."""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return of_routing(request, errors.TooLarge(size=f"more than {limit}", limit=limit))
+
+
 def of_database(request: HttpRequest, error: Exception) -> HttpResponse:
     """Return 503: the database is locked or away, which passes."""
     log.warning("%s %s: the database: %s (request %s)", request.method, request.path, error, request_id(request))
@@ -183,8 +195,3 @@ def _words(error: Mapping[str, Any] | ErrorDetails) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + " …"
-
-
-def of_pydantic(error: pydantic.ValidationError) -> dict[str, Any]:
-    """Return the document for one item of a batch that does not fit."""
-    return of_validation_errors(error.errors(include_url=False, include_input=False, include_context=False))

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
@@ -107,7 +107,7 @@ def skill_names(tenant: str) -> list[str]:
 
 
 def known() -> Known:
-    """Return the registry, at most half a second old.
+    """Return the registry, at most half a second old; while the database is away, as it was known before.
 
     A transaction that has changed the registry reads its own rows, and nobody else does before it commits.
     """
@@ -118,8 +118,13 @@ def known() -> Known:
         return cached
     with _Cache.reading:
         asked_at, current = time.monotonic(), _Cache.known
-        if current is None or current.revision != revision():
-            current = _read()
+        try:
+            if current is None or current.revision != revision():
+                current = _read()
+        except DatabaseError:
+            if current is None:
+                raise
+            connection.close()  # a broken one does not mend itself
         _Cache.known, _Cache.read_at = current, asked_at
         return current
 

@@ -141,7 +141,7 @@ def simulate(scenario: Scenario, *, make_fleet: Callable[[], Fleet] = Fleet, epo
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     """A task in the ledger."""
 
     spec: e.TaskSpec
@@ -189,7 +189,7 @@ class _Ledger:
     """The database: it never lies, and refuses writers of an old epoch."""
 
     def __init__(self, history: History, *, epochs: bool) -> None:
-        self.rows: dict[str, _Row] = {}
+        self.rows: dict[str, Row] = {}
         self.cancels: dict[str, None] = {}  # open requests
         self.position = 0
         self.epoch = 0
@@ -200,7 +200,7 @@ class _Ledger:
 
     def insert(self, spec: e.TaskSpec) -> None:
         """Accept a task at the door."""
-        self.rows[spec.id] = _Row(spec)
+        self.rows[spec.id] = Row(spec)
         self._unaccepted[spec.id] = None
         self._history.accepted.append(spec.id)
         self.open += 1

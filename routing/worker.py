@@ -51,7 +51,7 @@ class Flight:
         self.skill: str = facts["skill"]
         self.tenant: str = facts["tenant"]
         self.timeout_s: float = facts["timeout_s"]
-        self.idempotency_key = str(celery_task.uuid5(celery_task.NAMESPACE_URL, f"a2a:{self.task_id}"))
+        self.idempotency_key = celery_task.step_key(self.task_id)
         self.input = value
         self.token = uuid4().hex
         self.deadline = time.monotonic() + self.timeout_s
@@ -63,6 +63,11 @@ class Flight:
         self._notes = 0
         self._progress_at = 0.0
         self._lock = threading.Lock()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what tells this attempt from all others."""
+        return self.task_id, self.attempt
 
     @property
     def cancelled(self) -> bool:
@@ -134,7 +139,7 @@ class Runtime:
         self.reporter = broker.Reporter(self.bus)
         autodiscover_modules("agents")
         executors.load(settings.A2A_AGENT_MODULES)
-        self._flights: dict[str, Flight] = {}  # Celery request id → flight
+        self._flights: dict[tuple[str, int], Flight] = {}
         self._stuck = 0
         self._lock = threading.Lock()
         self._consumer: Any = None
@@ -154,34 +159,38 @@ class Runtime:
         if not self._claim(flight):
             raise Ignore
         with self._lock:
-            self._flights[request.id] = flight
+            self._flights[flight.key] = flight
         try:
             output = self._run(flight)
         except Exception as error:
-            self._failed(request.id, flight, error)
+            self._failed(flight, error)
             raise Ignore from None
         if flight.is_over or self._is_fenced(request, flight):
-            self._land(request.id)
+            self._land(flight)
             raise Ignore
         return output
 
     def returned(self, request: Any, status: str, retval: Any) -> None:
         """Report the end of an attempt whose continuation (if any) has been submitted by Celery."""
-        flight = self._flights.get(request.id)
+        flight = self._flight_of(request)
         if flight is None:
             return
         if status == "SUCCESS":
             self._end(flight, o=retval)
         else:
             self._continuation_failed(flight, str(retval), retryable=False)
-        self._land(request.id)
+        self._land(flight)
 
-    def left(self, request_id: str, why: str) -> None:
+    def left(self, request: Any, why: str) -> None:
         """Report an attempt that Celery ended without telling its end: what should have followed it failed."""
-        flight = self._flights.get(request_id)
+        flight = self._flight_of(request)
         if flight is not None:
             self._continuation_failed(flight, why, retryable=True)
-            self._land(request_id)
+            self._land(flight)
+
+    def _flight_of(self, request: Any) -> Flight | None:
+        facts = request.get("a2a")
+        return self._flights.get((facts["task"], facts["attempt"])) if facts else None
 
     def _continuation_failed(self, flight: Flight, why: str, *, retryable: bool) -> None:
         message = f"it succeeded, and what follows it could not be submitted: {why}"
@@ -189,7 +198,7 @@ class Runtime:
 
     def ask_again(self, request: Any, call: dict[str, Any], *, in_s: float) -> None:
         """Ask for another attempt: Celery's ``retry`` and ``replace`` inside an agent's function come here."""
-        flight = self._flights[request.id]
+        flight = self._flights[request.a2a["task"], request.a2a["attempt"]]
         error = {"kind": "agent", "message": "the agent asked to be tried again", "retryable": True}
         self._end(flight, e=error, r=in_s, c=call)
 
@@ -205,7 +214,11 @@ class Runtime:
         for name in HEADERS:
             headers.setdefault(name, request.get(name))
         headers["lang"] = headers.get("lang") or "py"
-        call = {"body": [list(request.args), dict(request.kwargs), embed], "headers": headers, "properties": {}}
+        call: dict[str, Any] = {
+            "body": [list(request.args), dict(request.kwargs), embed],
+            "headers": headers,
+            "properties": {},
+        }
         if request.reply_to:
             call["properties"]["reply_to"] = request.reply_to
         try:
@@ -269,10 +282,10 @@ class Runtime:
             )
         return output
 
-    def _failed(self, request_id: str, flight: Flight, error: Exception) -> None:
+    def _failed(self, flight: Flight, error: Exception) -> None:
         if not flight.is_over:
             self._end(flight, e=self._error_of(flight, error))
-        self._land(request_id)
+        self._land(flight)
 
     def _error_of(self, flight: Flight, error: Exception) -> dict[str, Any]:
         if flight.stop_reason == "timeout":
@@ -295,10 +308,9 @@ class Runtime:
             return
         self.reporter.tell_and_wait({"k": "finished", "t": flight.task_id, "a": flight.attempt, **end})
 
-    def _land(self, request_id: str) -> None:
+    def _land(self, flight: Flight) -> None:
         with self._lock:
-            flight = self._flights.pop(request_id, None)
-            if flight is None:
+            if self._flights.pop(flight.key, None) is None:
                 self._stuck -= 1  # it was given up as stuck, and came back after all
 
     def tell_of(self, flight: Flight, kind: str, **data: Any) -> None:
@@ -369,7 +381,8 @@ class Runtime:
         """Follow the channel on which the controller calls out to workers."""
         while True:
             try:
-                listener = self.bus.pubsub(ignore_subscribe_messages=True)
+                bus: Any = self.bus  # redis-py leaves pubsub untyped
+                listener = bus.pubsub(ignore_subscribe_messages=True)
                 listener.subscribe(broker.WORKERS)
                 while True:
                     said = listener.get_message(timeout=1.0)
@@ -399,19 +412,19 @@ class Runtime:
 
     def _watch(self, now: float) -> None:
         with self._lock:
-            flights = list(self._flights.items())
-        for request_id, flight in flights:
+            flights = list(self._flights.values())
+        for flight in flights:
             if not flight.is_over and now > flight.deadline:
                 flight.stop("timeout")
             if flight.stop_reason and now > flight.stopped_at + STOP_GRACE_S and not flight.is_over:
-                self._abandon(request_id, flight)
+                self._abandon(flight)
 
-    def _abandon(self, request_id: str, flight: Flight) -> None:
+    def _abandon(self, flight: Flight) -> None:
         """Give up on a thread that does not return: its attempt and slot are free, the process ends when it can."""
         log.error("task %s on %s does not stop; this worker drains and restarts", flight.task_id, flight.agent)
         self._end(flight, e=self._error_of(flight, Exception()))
         with self._lock:
-            if self._flights.pop(request_id, None) is None:
+            if self._flights.pop(flight.key, None) is None:
                 return
             self._stuck += 1
         if not self.draining:
@@ -466,16 +479,16 @@ def runtime() -> Runtime:
     return Runtime()
 
 
-class Serve(bootsteps.StartStopStep):  # type: ignore[misc]
+class Serve(bootsteps.StartStopStep):
     """Consumer step: serve the agents' queues."""
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         runtime().attach(consumer)
 
 
-class Consumer(CeleryConsumer):  # type: ignore[misc]
+class Consumer(CeleryConsumer):
     """Celery's consumer, which is back within a second after an outage instead of up to thirty."""
 
     def ensure_connected(self, conn: Any) -> Any:
@@ -489,9 +502,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
 
 
 @signals.task_postrun.connect
-def _left(task_id: str = "", retval: Any = None, **_: Any) -> None:
+def _left(task: Any = None, retval: Any = None, **_: Any) -> None:
     if runtime.cache_info().currsize:
-        runtime().left(task_id, str(retval))
+        runtime().left(task.request, str(retval))
 
 
 @signals.worker_shutting_down.connect

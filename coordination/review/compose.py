@@ -262,7 +262,7 @@ def _text(text: str) -> str:
 
 def _escaped(text: str) -> str:
     # An underscore inside a word is no emphasis.
-    return re.sub(r"([\\`*\[\]<>#~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]<>#~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def _cell(text: str) -> str:

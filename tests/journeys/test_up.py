@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ class Site:
         """Return what `status --json` says."""
         state: dict[str, Any] = json.loads(self.manage("status", "--json")[1])
         return state
+
+    def recorded(self, name: str) -> run_state.ChildRecord:
+        """Return what the supervisor has noted about one process."""
+        record = run_state.read(self.home)
+        assert record is not None
+        return record["children"][name]
 
     def family(self) -> list[psutil.Process]:
         """Return the supervisor and everything below it."""
@@ -138,11 +145,11 @@ class TestUp:
         assert f"It already runs: {site.url}/ (process {site.status()['pid']})" in errors
 
     def test_brings_a_killed_worker_back(self, site: Site) -> None:
-        before = site.status()["children"]["w1"]
-        os.kill(before["pid"], signal.SIGKILL)
+        before = site.recorded("w1")
+        os.kill(before["pid"] or 0, signal.SIGKILL)
 
-        while (after := site.status()["children"]["w1"])["state"] != "ready" or after["pid"] == before["pid"]:
-            pass
+        while (after := site.recorded("w1"))["state"] != "ready" or after["pid"] == before["pid"]:
+            time.sleep(0.1)
 
         assert after["restarts"] == before["restarts"] + 1
 

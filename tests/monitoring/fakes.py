@@ -42,13 +42,17 @@ class FakeController:
         self.counters: dict[str, int] = {"completed": 0, "failed": 0, "waiting": 0, "working": 0}
         self.rates: dict[str, float] = {"completed_per_s": 0.0}
 
-    def agent(self, name: str, *, running: int = 0, capacity: int = 4, state: str = "idle", **more: Any) -> dict[str, Any]:
+    def agent(
+        self, name: str, *, running: int = 0, capacity: int = 4, state: str = "idle", **more: Any
+    ) -> dict[str, Any]:
         """Return the agent's row, also for the next snapshot."""
         row = {"agent": name, "tenant": "default", "running": running, "capacity": capacity, "state": state, **more}
         self.fleet[name] = {**self.fleet.get(name, {}), **row}
         return self.fleet[name]
 
-    def lane(self, skill: str, waiting: int, *, oldest_at: str | None = None, reason: str | None = None) -> dict[str, Any]:
+    def lane(
+        self, skill: str, waiting: int, *, oldest_at: str | None = None, reason: str | None = None
+    ) -> dict[str, Any]:
         """Return the lane's row, also for the next snapshot."""
         row = {"lane": skill, "tenant": "default", "skill": skill, "waiting": waiting, "oldest_at": oldest_at}
         self.lanes[skill] = {**row, "reason": reason}
@@ -107,7 +111,13 @@ def record(task: Task, kind: str, *, agent: str = "", attempt: int | None = None
 def new_task(skill: str = "echo", *, id: UUID | None = None, age_s: float = 0.0, **fields: Any) -> Task:
     """Return a task as a door inserts it."""
     at = datetime.now(UTC) - timedelta(seconds=age_s)
-    values: dict[str, Any] = {"input": {"text": "hi"}, "timeout_s": 60, "max_attempts": 3, "request_digest": "x", **fields}
+    values: dict[str, Any] = {
+        "input": {"text": "hi"},
+        "timeout_s": 60,
+        "max_attempts": 3,
+        "request_digest": "x",
+        **fields,
+    }
     if id is not None:
         values["id"] = id
     return Task.objects.create(tenant_id="default", skill=skill, created_at=at, **values)

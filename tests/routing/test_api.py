@@ -13,10 +13,12 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pytest_django import Settings
 
 from routing import api as rest
-from routing import artifacts, listing, registry
+from routing import artifacts, listing, registry, schemas
 from routing.models import (
     Artifact,
     Attempt,
@@ -32,6 +34,11 @@ from routing.models import (
 pytestmark = pytest.mark.django_db
 
 TASKS = "/api/v1/tasks"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20) | st.uuids().map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
 ECHO_SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -229,6 +236,16 @@ class TestBadInput:
 
         problem(response, 415, "unsupported-media-type")
         assert Task.objects.count() == 0
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.dictionaries(st.sampled_from(sorted(schemas.TaskIn.model_fields)), JSON))
+    def test_of_any_kind_is_never_our_own_failure(self, bot: Program, body: dict[str, Any]) -> None:
+        assert bot.post(TASKS, {"skill": "any", "input": 1, **body}).status_code in (201, 400, 413, 422)
+
+    def test_beyond_what_is_read_at_all_is_refused(self, bot: Program, settings: Settings) -> None:
+        settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+
+        problem(bot.post(f"{TASKS}:batch", {"tasks": ["x" * 1000]}), 413, "too-large")
 
     def test_tells_several_at_once(self, bot: Program) -> None:
         told = problem(bot.post(TASKS, echo(priority=11, nonsense=1)), 422, "bad-input")

@@ -66,10 +66,10 @@ def arrival(rng: random.Random, n: int, agents: tuple[SimAgent, ...]) -> Arrival
         size_s=rng.choice((0.01, 0.3, 1.0, 4.0, 10.0)) * rng.uniform(0.5, 1.5),
         failures=rng.choice((0, 0, 0, 0, 1, 2, 9)),
         retryable=rng.random() < 0.8,
-        again_in_s=None,
+        again_in_s=rng.choice((None, None, None, 0.5, 5.0)),
         hangs=int(rng.random() < 0.04),
         kills_worker=rng.random() < 0.02,
-        deaf=rng.random() < 0.05,
+        deaf=rng.random() < 0.2,
         cancel_at=at + rng.uniform(0, 15) if rng.random() < 0.15 else None,
     )
 
@@ -110,7 +110,7 @@ def faults(rng: random.Random, registry: tuple[e.AgentSpec, ...]) -> Iterator[Fa
 def length_s(rng: random.Random, kind: FaultKind) -> float:
     """Return how long the fault lasts."""
     if kind == "freeze_worker":
-        return rng.choice((5.0, 30.0))
+        return rng.choice((5.0, 12.0, 14.0, 30.0))
     return rng.uniform(0.5, 10.0)
 
 

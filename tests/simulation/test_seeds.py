@@ -39,5 +39,7 @@ class TestSimulate:
 if __name__ == "__main__":
     seed = int(sys.argv[1])
     for record in records(simulate(scenario(seed))):
-        print(f"{record.at:9.3f} {record.task:>8} {record.seq:3} {record.kind:16} {record.attempt or ''} {record.agent}")
+        print(
+            f"{record.at:9.3f} {record.task:>8} {record.seq:3} {record.kind:16} {record.attempt or ''} {record.agent}"
+        )
     print(failing(seed) or "every promise was kept")

@@ -121,7 +121,8 @@ def _ruff(paths: list[Path]) -> list[_Remark]:
         remarks: list[_Remark] = json.loads(done.stdout)
         return remarks
     if len(paths) == 1:
-        why = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[0]
+        said = done.stderr.decode(errors="replace").splitlines()
+        why = next((line for line in said if "error" in line), f"exit code {done.returncode}")
         message = f"ruff cannot check this file: {why}"
         return [_Remark(code="unchecked", filename=str(paths[0]), location={"row": 1}, message=message)]
     middle = len(paths) // 2

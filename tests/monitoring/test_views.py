@@ -1,0 +1,244 @@
+"""monitoring.views"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from monitoring import queries
+from routing import broker
+from routing.artifacts import Store
+from routing.models import Artifact, Command, Task
+from tests.monitoring.fakes import new_attempt, new_task, record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def without_redis(settings: Settings) -> Iterator[None]:
+    """Point at a Redis that is not there: pages work without it."""
+    settings.A2A_REDIS_URL = "unix:///nonexistent/redis.sock"
+    broker.client.cache_clear()
+    yield
+    broker.client.cache_clear()
+
+
+@pytest.fixture
+def browser(admin: User, client: Client) -> Client:
+    """Return a client that is logged in as a superuser."""
+    client.force_login(admin)
+    return client
+
+
+@pytest.fixture
+def task(fleet: None) -> Task:
+    """Return a task that an agent works at."""
+    task = new_task("code.lint", input={"path": "</script><script>alert(1)</script>"})
+    record(task, "submitted")
+    record(task, "assigned", agent="ruff-swift", attempt=1, waited_s=0.04)
+    record(task, "working", attempt=1)
+    record(task, "log", attempt=1, level="warning", message="<img src=x onerror=alert(1)>")
+    new_attempt(task, 1, "ruff-swift")
+    return task
+
+
+class TestEveryPage:
+    @pytest.mark.parametrize("path", ["/", "/tasks/", f"/tasks/{uuid.uuid4()}", "/flower/"])
+    def test_asks_a_stranger_to_log_in(self, client: Client, path: str) -> None:
+        answer = client.get(path)
+
+        assert (answer.status_code, answer.headers["Location"]) == (302, f"/login/?next={path}")
+
+    @pytest.mark.parametrize("path", ["/", "/tasks/", "/login/"])
+    def test_has_a_strict_policy_and_nothing_inline(self, browser: Client, task: Task, path: str) -> None:
+        if path == "/login/":
+            browser.logout()
+        answer = browser.get(path)
+        html = answer.content.decode()
+
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)
+
+
+class TestOverview:
+    def test_shows_agents_and_tasks_from_the_database_when_redis_is_gone(self, browser: Client, task: Task) -> None:
+        html = browser.get("/").content.decode()
+
+        assert "Redis cannot be reached" in html
+        assert 'data-live="stale"' in html
+        assert "ruff-steady" in html
+        assert f"/tasks/{task.id}" in html
+
+    def test_says_what_to_do_when_there_is_nothing(self, browser: Client) -> None:
+        html = browser.get("/").content.decode()
+
+        assert "No agents yet." in html
+        assert "manage.py review PATH" in html
+
+    def test_takes_few_queries(self, browser: Client, task: Task, django_assert_max_num_queries: object) -> None:
+        with django_assert_max_num_queries(8):  # type: ignore[operator]
+            browser.get("/")
+
+
+class TestTaskList:
+    def test_filters_by_state_and_skill(self, browser: Client, task: Task) -> None:
+        other = new_task("echo")
+
+        assert str(other.id) not in browser.get("/tasks/?state=working").content.decode()
+        assert str(task.id) not in browser.get("/tasks/?skill=echo").content.decode()
+
+    def test_pages_hold_every_task_once(self, browser: Client, fleet: None) -> None:
+        at = timezone.now() - timedelta(hours=1)
+        for _ in range(120):
+            new_task("echo")
+        Task.objects.update(created_at=at)  # all at the same moment
+        seen: list[str] = []
+        address = "/tasks/"
+        while address:
+            html = browser.get(address).content.decode()
+            seen += re.findall(r'href="/tasks/([0-9a-f-]{36})"', html)
+            older = re.search(r'rel="next" href="([^"]+)"', html)
+            address = older[1].replace("&amp;", "&") if older else ""
+
+        assert (len(seen), len(set(seen))) == (120, 120)
+
+    @pytest.mark.parametrize("before", ["x", "2026-01-01_y", "2026-01-01T00:00:00_" + str(uuid.uuid4()), "%00"])
+    def test_shows_the_newest_for_a_position_that_was_tampered_with(
+        self, browser: Client, task: Task, before: str
+    ) -> None:
+        assert str(task.id) in browser.get("/tasks/", {"before": before}).content.decode()
+
+
+class TestTask:
+    def test_tells_the_whole_story_escaped(self, browser: Client, task: Task) -> None:
+        html = browser.get(f"/tasks/{task.id}").content.decode()
+
+        assert "after waiting 40 ms" in html
+        assert "ruff-swift had the lowest score, 0.312, of 2 able agents" in html
+        assert "&lt;img src=x onerror=alert(1)&gt;" in html
+        assert "<script>alert" not in html
+        assert "<img src=x" not in html
+
+    def test_shows_why_it_failed(self, browser: Client, task: Task) -> None:
+        record(
+            task, "failed", error={"kind": "timeout", "message": "No answer within 60 s.", "detail": {"after_s": 60}}
+        )
+
+        html = browser.get(f"/tasks/{task.id}").content.decode()
+
+        assert "No answer within 60 s." in html
+        assert "after_s" in html
+        assert "Cancel the task" not in html
+
+    def test_folds_and_cuts_what_is_very_long(self, browser: Client, fleet: None) -> None:
+        task = new_task("code.lint", input={"text": "x" * 200_000})
+
+        answer = browser.get(f"/tasks/{task.id}")
+
+        assert len(answer.content) < 120_000
+        assert "The rest is in the file to download." in answer.content.decode()
+        assert len(browser.get(f"/tasks/{task.id}/input.json").content) > 200_000
+
+    def test_answers_404_in_words(self, browser: Client) -> None:
+        answer = browser.get(f"/tasks/{uuid.uuid4()}")
+
+        assert answer.status_code == 404
+        assert "There is no task" in answer.content.decode()
+
+
+class TestArtifact:
+    def test_downloads_and_never_shows_as_a_page(
+        self, browser: Client, task: Task, settings: Settings, tmp_path: object
+    ) -> None:
+        settings.A2A_ARTIFACTS_DIR = tmp_path
+        body = b"<script>alert(1)</script>"
+        ref = Store(settings.A2A_ARTIFACTS_DIR).put(body)
+        common = {"task": task, "attempt": 1, "sha256": ref.sha256, "size": ref.size, "at": timezone.now()}
+        Artifact.objects.create(seq=5, name="report.md", media_type="text/markdown", **common)
+        Artifact.objects.create(seq=6, name="page.html", media_type="text/html", **common)
+
+        page = browser.get(f"/tasks/{task.id}").content.decode()
+        answer = browser.get(f"/tasks/{task.id}/artifacts/6")
+
+        assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the preview of the Markdown file, as text
+        assert b"".join(answer.streaming_content) == body  # type: ignore[attr-defined]
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="page.html"'
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+    def test_says_that_a_file_is_gone(self, browser: Client, task: Task) -> None:
+        Artifact.objects.create(
+            task=task,
+            seq=5,
+            attempt=1,
+            name="a.txt",
+            sha256="0" * 64,
+            size=1,
+            at=timezone.now(),
+            media_type="text/plain",
+        )
+
+        assert browser.get(f"/tasks/{task.id}").status_code == 200
+        assert browser.get(f"/tasks/{task.id}/artifacts/5").status_code == 404
+
+
+class TestCancel:
+    def test_asks_the_controller(self, browser: Client, task: Task) -> None:
+        answer = browser.post(f"/tasks/{task.id}/cancel", follow=True)
+
+        assert "Cancel asked for" in answer.content.decode()
+        assert Command.objects.get().by == "admin"
+
+    def test_says_that_it_has_ended(self, browser: Client, task: Task) -> None:
+        record(task, "completed")
+
+        answer = browser.post(f"/tasks/{task.id}/cancel", follow=True)
+
+        assert "has ended already" in answer.content.decode()
+
+    def test_needs_the_permission(self, client: Client, task: Task) -> None:
+        viewer = User.objects.create_user("viewer")
+        client.force_login(viewer)
+        refused = client.post(f"/tasks/{task.id}/cancel")
+        viewer.user_permissions.add(Permission.objects.get(codename="change_task"))
+
+        assert refused.status_code == 403
+        assert client.post(f"/tasks/{task.id}/cancel").status_code == 302
+
+    def test_needs_a_csrf_token(self, admin: User, task: Task) -> None:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(admin)
+
+        assert client.post(f"/tasks/{task.id}/cancel").status_code == 403
+
+    def test_cannot_be_got(self, browser: Client, task: Task) -> None:
+        assert browser.get(f"/tasks/{task.id}/cancel").status_code == 405
+
+
+class TestProbes:
+    def test_healthz_needs_nothing(self, client: Client) -> None:
+        assert client.get("/healthz").content == b"ok\n"
+
+    def test_readyz_says_what_is_missing(self, client: Client) -> None:
+        answer = client.get("/readyz")
+
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["database"] == "ok"
+        assert "Redis does not answer" in answer.json()["checks"]["redis"]
+
+
+class TestCursor:
+    def test_comes_back(self, fleet: None) -> None:
+        new_task("echo")
+        row = queries.recent_tasks()[0]
+
+        assert queries.parse_cursor(queries.cursor(row)) == (row["created_at"], uuid.UUID(row["id"]))

@@ -1,0 +1,247 @@
+"""Whatever the fleet is told, in whatever order, its books balance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from routing import events as e
+from routing.fleet import Fleet
+from routing.simulator import Row
+
+AGENTS = tuple(
+    e.AgentSpec(name=name, tenant="t", skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels)
+    for name, skill, capacity, labels in (
+        ("a", "lint", 1, ()),
+        ("b", "lint", 3, (("gpu", "yes"),)),
+        ("c", "test", 2, ()),
+    )
+)
+WORKERS = st.sampled_from(("w1", "w2"))
+ATTEMPTS = st.integers(0, 3)  # how far behind the current one, so that stale reports are common
+ERRORS = st.builds(
+    e.Error, kind=st.sampled_from(("agent", "bad_input", "timeout", "canceled")), message=st.just("no"), retryable=st.booleans()
+)  # fmt: skip
+
+
+class FleetMachine(RuleBasedStateMachine):
+    """Drives one fleet, and keeps the rows that a ledger would keep."""
+
+    tasks = Bundle("tasks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = Fleet()
+        self.now = 1000.0
+        self.rows: dict[str, Row] = {}
+        self.fences: set[tuple[str, int]] = set()
+        self.lives = {"w1": 0, "w2": 0}
+        self.registry: tuple[e.AgentSpec, ...] = ()
+
+    # ---- what happens -------------------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        self.change_agents(AGENTS)
+        for worker in self.lives:
+            self.tell(e.Beat(worker=worker, incarnation="0", threads=3))
+
+    @rule(
+        target=tasks,
+        skill=st.sampled_from(("lint", "test", "unheard-of")),
+        priority=st.integers(0, 9),
+        labels=st.sampled_from(((), (("gpu", "yes"),))),
+        pinned=st.sampled_from(("", "", "a", "b")),
+        excluded=st.sampled_from(((), ("a",))),
+        wait_s=st.sampled_from((None, None, 5.0)),
+        deadline_s=st.sampled_from((None, None, -1.0, 8.0)),
+        max_attempts=st.integers(1, 3),
+    )
+    def submit(self, wait_s: float | None, deadline_s: float | None, **wishes: Any) -> str:
+        task = f"task-{len(self.rows)}"
+        spec = e.TaskSpec(
+            id=task,
+            tenant="t",
+            created_at=self.now,
+            timeout_s=20.0,
+            not_before=None if wait_s is None else self.now + wait_s,
+            deadline=None if deadline_s is None else self.now + deadline_s,
+            **wishes,
+        )
+        self.rows[task] = Row(spec)
+        self.tell(e.Submitted(task=spec))
+        return task
+
+    @rule(task=tasks)
+    def ring_twice(self, task: str) -> None:
+        if not self.rows[task].ended:
+            self.tell(e.Submitted(task=self.rows[task].spec))
+
+    @rule(task=tasks, behind=ATTEMPTS, worker=WORKERS)
+    def started(self, task: str, behind: int, worker: str) -> None:
+        self.tell(e.Started(task=task, attempt=self.rows[task].attempt - behind, worker=worker))
+
+    @rule(task=tasks, behind=ATTEMPTS)
+    def noted(self, task: str, behind: int) -> None:
+        self.tell(e.Noted(task=task, attempt=self.rows[task].attempt - behind, kind="log", data={"message": "hm"}))
+
+    @rule(task=tasks, behind=ATTEMPTS, error=st.none() | ERRORS, again=st.sampled_from((None, None, 0.0, 3.0)))
+    def finished(self, task: str, behind: int, error: e.Error | None, again: float | None) -> None:
+        again_in_s = again if error else None
+        attempt = self.rows[task].attempt - behind
+        self.tell(e.Finished(task=task, attempt=attempt, output=attempt, error=error, retry_in_s=again_in_s))
+
+    @rule(task=tasks, behind=ATTEMPTS)
+    def handed_back(self, task: str, behind: int) -> None:
+        self.tell(e.HandedBack(task=task, attempt=self.rows[task].attempt - behind))
+
+    @rule(task=tasks)
+    def cancel(self, task: str) -> None:
+        self.tell(e.CancelAsked(task=task, by="somebody"))
+
+    @rule(worker=WORKERS, threads=st.integers(0, 4), draining=st.booleans(), data=st.data())
+    def beat(self, worker: str, threads: int, draining: bool, data: st.DataObject) -> None:
+        known = [(task, row.attempt) for task, row in self.rows.items() if row.attempt]
+        attempts = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
+        self.tell(
+            e.Beat(
+                worker=worker,
+                incarnation=str(self.lives[worker]),
+                threads=threads,
+                attempts=tuple(attempts),
+                draining=draining,
+                serves=data.draw(st.sampled_from((None, None, frozenset({"a", "c"})))),
+            )
+        )
+
+    @rule(worker=WORKERS, said=st.booleans())
+    def worker_ends(self, worker: str, said: bool) -> None:
+        if said:
+            self.tell(e.WorkerGone(worker=worker, incarnation=str(self.lives[worker])))
+        self.lives[worker] += 1
+
+    @rule(data=st.data())
+    def edit_agents(self, data: st.DataObject) -> None:
+        kept = data.draw(st.lists(st.sampled_from(AGENTS), unique=True))
+        self.change_agents(
+            tuple(
+                replace(agent, capacity=data.draw(st.integers(1, 3)), draining=data.draw(st.booleans()))
+                for agent in kept
+            )
+        )
+
+    @rule(seconds=st.floats(0.5, 20))
+    def stalled(self, seconds: float) -> None:
+        self.tell(e.Stalled(seconds=seconds))
+
+    @rule()
+    def messages_lost(self) -> None:
+        self.tell(e.MessagesLost())
+
+    @rule(seconds=st.sampled_from((0.0, 0.5, 3.0, 11.0, 40.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.take(self.fleet.due(self.now))
+
+    @rule()
+    def restart(self) -> None:
+        self.fleet = Fleet()
+        self.change_agents(self.registry)
+        for row in self.rows.values():
+            if row.accepted and not row.ended:
+                self.take(self.fleet.restore(row.restored(), self.now))
+
+    # ---- what follows -------------------------------------------------------------------------------------------
+
+    def change_agents(self, agents: tuple[e.AgentSpec, ...]) -> None:
+        self.registry = agents
+        self.tell(e.AgentsChanged(agents=agents, strategies={("t", "lint"): "least_loaded", ("t", "test"): "typo"}))
+
+    def tell(self, fact: e.Fact) -> None:
+        self.take(self.fleet.apply(fact, self.now))
+
+    def take(self, effects: list[e.Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, e.Recorded):
+                self.check_line(effect)
+                self.rows[effect.task].write(effect)
+            elif isinstance(effect, e.Fence):
+                self.fences.add((effect.task, effect.attempt))
+            elif isinstance(effect, e.Dispatch):
+                assert (effect.task, effect.attempt) not in self.fences
+                assert self.rows[effect.task].attempt == effect.attempt
+
+    def check_line(self, r: e.Recorded) -> None:
+        row = self.rows[r.task]
+        assert not row.ended, f"{r.kind} after the end"
+        assert r.seq == row.seq + 1
+        if r.kind == "assigned":
+            assert row.phase != "assigned"
+            assert r.attempt == row.attempt + 1
+            assert r.decision is not None
+            assert r.decision.candidates[0]["agent"] == r.agent
+            capacity = {agent.name: agent.capacity for agent in self.registry}[r.agent]
+            assert sum(other.agent == r.agent and not other.ended for other in self.rows.values()) < capacity
+
+    @invariant()
+    def books_balance(self) -> None:
+        live = {task: row for task, row in self.rows.items() if not row.ended}
+        in_flight = {task: row for task, row in live.items() if row.phase in ("assigned", "working")}
+        held = [task for agent in self.fleet.agents.values() for task in agent.running]
+
+        assert self.fleet.tasks.keys() == live.keys()
+        assert sorted(held) == sorted(in_flight)
+        assert self.fleet.busy == len(in_flight)
+        assert all(row.agent == self.fleet.tasks[task].agent for task, row in in_flight.items())
+        assert all(row.seq == self.fleet.tasks[task].seq for task, row in live.items())
+
+    @invariant()
+    def who_waits_stands_in_one_lane(self) -> None:
+        waiting = sum(task.phase == "waiting" for task in self.fleet.tasks.values())
+
+        assert sum(len(lane) for lane in self.fleet.lanes.values()) == waiting
+
+    @invariant()
+    def whatever_is_timed_will_be_looked_at(self) -> None:
+        timed = [task for task in self.fleet.tasks.values() if task.phase in ("delayed", "assigned", "working")]
+
+        assert not timed or self.fleet.next_due() is not None
+
+    def teardown(self) -> None:
+        """Once nothing more goes wrong every task ends, except where no agent can ever do it."""
+        self.change_agents(AGENTS)
+        for _ in range(2000):
+            self.calm_second()
+            if all(row.ended or row.spec.skill == "unheard-of" or impossible(row.spec) for row in self.rows.values()):
+                return
+        raise AssertionError({task: row for task, row in self.rows.items() if not row.ended})
+
+    def calm_second(self) -> None:
+        self.now += 1.0
+        for worker, life in self.lives.items():
+            self.tell(e.Beat(worker=worker, incarnation=f"calm {life}", threads=3))
+        self.take(self.fleet.due(self.now))
+        for task, row in self.rows.items():
+            if not row.ended and row.phase in ("assigned", "working"):
+                self.tell(e.Finished(task=task, attempt=row.attempt, output="done"))
+
+
+def impossible(spec: e.TaskSpec) -> bool:
+    """Return whether no agent of ``AGENTS`` could ever take the task."""
+    return not any(
+        (spec.skill, "1") in agent.skills
+        and spec.pinned in ("", agent.name)
+        and agent.name not in spec.excluded
+        and set(spec.labels) <= set(agent.labels)
+        for agent in AGENTS
+    )
+
+
+FleetMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+TestFleet = FleetMachine.TestCase
