@@ -122,7 +122,7 @@ def _install(root: str) -> None:
         base = getattr(sys, "_base_executable", None) or sys.executable
         _run([base, "-m", "venv", "--clear", target], "The virtual environment could not be made.")
     _say("Installing the packages of requirements.txt. One to three minutes, only when they change.")
-    command = [_python(root), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command = [_python(root), "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check"]
     command += ["--require-hashes", "-r", os.path.join(root, "requirements.txt")]
     _run(command, "pip could not install the packages (see above). Is the network, or a package index, in reach?")
     _write_stamp(root)

@@ -83,7 +83,7 @@ def redis_url(home: Path) -> str:
 def redis_socket(home: Path) -> Path:
     """Return where the embedded Redis listens.
 
-    A Unix socket's path is limited to 107 bytes; where ``home`` is deeper than that, ``run/redis-socket`` names a
+    A Unix socket's path is limited to 107 bytes; where ``home`` is deeper (or odd in a URL), ``run/redis-socket`` names a
     shorter one.
     """
     pointer = home / "run" / "redis-socket"

@@ -14,12 +14,23 @@ from coordination.review.checks.inventory import inventory
 from coordination.review.checks.security import security
 from coordination.review.checks.tests_map import map_tests
 from coordination.review.findings import Finding, Outcome, as_json, output
+from coordination.review.plan import plan
 from routing.executors import BadInput, Canceled, Context, handler
 
 PROGRESS_EVERY_S = 0.5
 MAX_SLEEP_S = 60.0
 
 Check = Callable[[Path, Iterable[str]], Outcome]
+
+
+@handler("code.plan")
+def run_plan(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Split the project's Python files into pieces that agents can check side by side."""
+    _, files = _project(input)
+    chunks = plan(filter(source.is_python, files))
+    for chunk in chunks:
+        ctx.log(f"{chunk.name}: {len(chunk.files)} files")
+    return {"skill": "code.plan", "chunks": [{"name": chunk.name, "files": len(chunk.files)} for chunk in chunks]}
 
 
 @handler("code.inventory")
@@ -66,7 +77,11 @@ def run_tests_map(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
 def run_compose(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Write ``review.md`` and ``findings.json``."""
     title = input.get("title") or Path(input.get("root", "")).name or "a project"
-    review = compose.compose(title, input.get("inventory") or {}, input["results"], _kept)
+    results = input.get("results", input.get("previous"))  # the checks before it in a chord come as ``previous``
+    if not isinstance(results, list):
+        raise BadInput("There are no results to compose. Give them as a list under results, or as a chord's header.")
+    counted = (r for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory")
+    review = compose.compose(title, input.get("inventory") or next(counted, {}), results, _kept)
     ctx.progress(0.5, f"{len(review.findings)} findings")
     ctx.artifact("findings.json", as_json(list(review.findings)), "application/json")
     ref = ctx.artifact("review.md", compose.markdown(review), "text/markdown")

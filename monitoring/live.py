@@ -158,6 +158,7 @@ class Reader:
         try:
             if self._task is None or self._task.done():
                 self._placed.clear()
+                self.seq = None  # where it stopped reading does not matter: nobody was there
                 self._task = asyncio.create_task(self._run(), name="live-reader")
             await self._placed.wait()
             box.seq = max(box.seq, self.seq or 0)

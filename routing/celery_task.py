@@ -152,6 +152,8 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
         skill, value, options = bind(*args, **kwargs)
     except TypeError as error:
         raise errors.BadInput(why=f"run_agent_task was called wrongly: {error}.") from None
+    if options.get("context") is not None:
+        options["context"] = task_uuid(str(options["context"]))
     has_continuation = any(embed.get(name) for name in CONTINUATIONS) or headers.get("group")
     eta, expires = headers.pop("eta", None), headers.pop("expires", None)
     parent = headers.get("parent_id")
@@ -202,10 +204,19 @@ def message(
     skill: str,
     input: Any,
     call: Any,
+    version: str = "",
     tenant: str = DEFAULT_TENANT,
 ) -> Message:
     """Return the Celery message of an attempt: the recorded call or a plain one, with the attempt in its headers."""
-    facts = {"task": task, "attempt": attempt, "agent": agent, "timeout_s": timeout_s, "skill": skill, "tenant": tenant}
+    facts = {
+        "task": task,
+        "attempt": attempt,
+        "agent": agent,
+        "timeout_s": timeout_s,
+        "skill": skill,
+        "version": version,
+        "tenant": tenant,
+    }
     if call and call.get("body"):
         headers = {**call["headers"], "a2a": facts, "retries": max(call["headers"].get("retries") or 0, 0)}
         properties = {**call.get("properties", {})}

@@ -194,7 +194,7 @@ class _Reign:
         emptied = bool(self.bus.set(broker.MARKER, self.epoch, nx=True))
         other = self._run_id not in (None, run_id)
         self._run_id, self._marked_at = run_id, time.monotonic()
-        if not emptied and not other:
+        if (not emptied and not other) or self.position == "0-0":  # nothing was there to lose
             return
         log.warning("controller: Redis was %s; sending again what was not begun", "emptied" if emptied else "restarted")
         self.position = min(self.position, self._last_entry(), key=_entry_key)
@@ -323,6 +323,7 @@ class _Reign:
                     agent=d.agent,
                     timeout_s=d.timeout_s,
                     skill=task.spec.skill,
+                    version=task.spec.version,
                     tenant=task.spec.tenant,
                     input=value,
                     call=call,

@@ -18,6 +18,7 @@ from routing import broker, errors, payloads, registry
 from routing.models import DEFAULT_TENANT, TERMINAL, Command, Task, new_id
 
 MAX_LABELS = 32
+MAX_WORDS_BYTES = 65_536  # of everything that is not the input
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 
 
@@ -151,6 +152,10 @@ def _checked(request: Request) -> Task:
         raise errors.SchemaMismatch(
             skill=skill.name, pointer="/input" + where, pointer_text=where or "the top", why=why
         )
+    payloads.check(
+        [request.version, dict(request.labels), request.idempotency_key, list(request.exclude), request.agent],
+        max_bytes=MAX_WORDS_BYTES,
+    )
     _check_numbers(request)
     _check_agents(request)
     return Task(

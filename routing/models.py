@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 DEFAULT_TENANT = "default"
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z"
 NAME_RULE = "Use 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last."
 valid_name = RegexValidator(NAME_PATTERN, NAME_RULE)
 
@@ -161,7 +161,7 @@ class Task(models.Model):
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="tasks", db_index=False)
     skill = models.CharField(max_length=64)
     version = models.CharField(max_length=32, blank=True, help_text="Empty: any version.")
-    input = models.JSONField()
+    input = models.JSONField(null=True)  # JSON null is stored as NULL
     priority = models.PositiveSmallIntegerField(default=5)
     labels = models.JSONField(default=dict, help_text="What the agent must carry, as {label: value}.")
     agent_pinned = models.CharField(max_length=64, blank=True)

@@ -49,6 +49,7 @@ class Flight:
         self.attempt: int = facts["attempt"]
         self.agent: str = facts["agent"]
         self.skill: str = facts["skill"]
+        self.version: str = facts["version"]
         self.tenant: str = facts["tenant"]
         self.timeout_s: float = facts["timeout_s"]
         self.idempotency_key = celery_task.step_key(self.task_id)
@@ -274,7 +275,7 @@ class Runtime:
             payloads.check(output, max_bytes=settings.A2A_MAX_INPUT_BYTES)
         except errors.RoutingError as error:
             raise executors.BadOutput(f"The output is not acceptable: {error}") from None
-        skill = registry.known_skill(flight.tenant, flight.skill)
+        skill = registry.known_skill(flight.tenant, flight.skill, flight.version)
         wrong = payloads.mismatch(skill.output_schema, output) if skill is not None else None
         if wrong is not None:
             raise executors.BadOutput(

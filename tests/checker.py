@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
@@ -104,14 +105,14 @@ def _ends_twice(history: list[Record]) -> Iterator[str]:
 
 
 def _time_runs_back(history: list[Record]) -> Iterator[str]:
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in pairwise(history):
         if after.at < before.at:
             yield f"{after.kind} is dated before {before.kind}"
 
 
 def _attempts_do_not_rise(history: list[Record]) -> Iterator[str]:
     numbers = [r.attempt or 0 for r in history if r.kind == "assigned"]
-    for before, after in zip([0, *numbers], numbers, strict=False):
+    for before, after in pairwise([0, *numbers]):
         if after <= before:
             yield f"attempt {after} was assigned after attempt {before}"
 

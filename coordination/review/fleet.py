@@ -77,12 +77,14 @@ _INVENTORY_OUTPUT = _object(
     python_files=_COUNT,
     languages={"type": "array", "items": {"type": "object"}},
 )
+_PLAN_OUTPUT = _object(("chunks",), chunks={"type": "array", "items": {"type": "object"}})
 _REPORT_INPUT = _object(
-    ("results",),
+    (),
     root={"type": "string"},
     title={"type": "string"},
     inventory={"type": ["object", "null"]},
     results={"type": "array"},
+    previous={"type": "array", "description": "Results, where the task is the body of a chord."},
 )
 _REPORT_OUTPUT = _object(
     ("markdown_sha256", "artifact", "totals"),
@@ -97,6 +99,12 @@ def _check(name: str, description: str) -> SkillDef:
 
 
 SKILLS = (
+    SkillDef(
+        name="code.plan",
+        description="Splits a project's Python files into pieces that can be checked side by side.",
+        input_schema=_CHECK_INPUT,
+        output_schema=_PLAN_OUTPUT,
+    ),
     SkillDef(
         name="code.inventory",
         description="Counts files, bytes, lines and languages of a project.",
@@ -140,6 +148,7 @@ def _python(name: str, description: str, skill: str, *, isolated: bool = False, 
 
 
 AGENTS = (
+    _python("planner", "Splits a project into pieces.", "code.plan"),
     _python("surveyor", "Counts what a project consists of.", "code.inventory"),
     _ruff("ruff-swift", "Runs ruff, as fast as it goes.", 0.0, capacity=2, labels={"speed": "fast"}, cost_usd=0.002),
     _ruff(

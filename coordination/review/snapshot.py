@@ -62,10 +62,6 @@ class NotEmpty(Refused):
     """The snapshot directory {into} already holds something. Give the name of a new or an empty directory."""
 
 
-class InsideSource(Refused):
-    """The snapshot directory {into} lies inside the project {source}. Put the snapshot somewhere else."""
-
-
 class TooManyFiles(Refused):
     """{source} holds more than {limit} files (limit: number of files). Review a part of it, or raise the limit."""
 

@@ -65,7 +65,9 @@ class TestOnlyOne:
 
 class TestRunning:
     def test_is_what_was_written(self, home: Path) -> None:
-        assert run_state.running(home) == record(home)
+        written = record(home)
+
+        assert run_state.running(home) == written
 
     def test_is_nothing_without_a_record(self, home: Path) -> None:
         assert run_state.running(home) is None

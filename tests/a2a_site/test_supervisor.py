@@ -16,9 +16,9 @@ from a2a_site.supervisor import Supervisor
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = """
-import signal
+import os, signal
 for number in (signal.SIGTERM, signal.SIGQUIT):
-    signal.signal(number, lambda number, frame: print('got', signal.Signals(number).name, flush=True))
+    signal.signal(number, lambda number, frame: os.write(1, f'got {signal.Signals(number).name}\\n'.encode()))
 print('up', flush=True)
 while True:
     signal.pause()

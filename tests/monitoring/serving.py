@@ -15,8 +15,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 import redis
+from django.conf import settings
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 
 from a2a_site import redis_server
 from a2a_site.ports import any_free
@@ -75,6 +78,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         """Return what a process of this site finds in its environment."""
         ours = {"A2A_HOME": str(self.home), "REDIS_URL": self.redis_url, "DATABASE_URL": database_url()}
+        ours["A2A_SECRET_KEY"] = settings.SECRET_KEY  # the same, so that a session made by a test counts there
         return {**os.environ, **ours, "DJANGO_SETTINGS_MODULE": "a2a_site.settings"}
 
     def _run_django(self, *arguments: str) -> None:
@@ -150,13 +154,14 @@ def controller(site: Site) -> Iterator[FakeController]:
 
 
 @pytest.fixture
-def admin(transactional_db: None) -> User:
+def admin(db: None) -> User:
     """Return a superuser whose password is ``PASSWORD``."""
-    return User.objects.create_superuser("admin", password=PASSWORD)
+    password = PBKDF2PasswordHasher().encode(PASSWORD, "salt", iterations=1)  # the usual million takes a second
+    return User.objects.create(username="admin", password=password, is_staff=True, is_superuser=True)
 
 
 @pytest.fixture
-def fleet(transactional_db: None) -> None:
+def fleet(db: None) -> None:
     """Register two agents for ``code.lint``."""
     tenant, _ = Tenant.objects.get_or_create(name="default")
     skill = Skill.objects.create(tenant=tenant, name="code.lint")
@@ -164,12 +169,8 @@ def fleet(transactional_db: None) -> None:
         Agent.objects.create(tenant=tenant, name=name, capacity=capacity).skills.set([skill])
 
 
-def log_in(site: Site, username: str = "admin", password: str = PASSWORD) -> httpx.Client:
-    """Return a client that is logged in."""
-    client = httpx.Client(base_url=site.url, timeout=10)
-    client.get("/login/")
-    token = client.cookies["csrftoken"]
-    form = {"username": username, "password": password, "csrfmiddlewaretoken": token}
-    answer = client.post("/login/", data=form, headers={"Referer": site.url})
-    assert answer.status_code == 302, answer.text
-    return client
+def session_cookie(user: User) -> str:
+    """Return the name and value of the cookie of a new session."""
+    client = Client()
+    client.force_login(user)
+    return f"sessionid={client.cookies['sessionid'].value}"

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from monitoring.consumers import is_same_origin
 from tests.monitoring.fakes import FakeController, new_task, record
-from tests.monitoring.serving import Site, log_in
+from tests.monitoring.serving import Site, session_cookie
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,12 +27,6 @@ def socket(site: Site, path: str, *, cookie: str = "", origin: str = "") -> Iter
     address = site.url.replace("http", "ws") + path
     with connect(address, origin=origin or site.url, additional_headers=headers, close_timeout=1) as opened:  # type: ignore[arg-type]
         yield opened
-
-
-def cookie(site: Site) -> str:
-    """Return the cookie of a new session."""
-    with log_in(site) as client:
-        return f"sessionid={client.cookies['sessionid']}"
 
 
 def first(opened: ClientConnection, type: str, having: str = "type") -> dict[str, Any]:
@@ -54,13 +48,16 @@ class TestLiveSocket:
 
     @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1"])
     def test_refuses_another_origin_even_on_this_host(self, site: Site, admin: User, origin: str) -> None:
-        with pytest.raises(InvalidStatus) as refused, socket(site, "/ws/live", cookie=cookie(site), origin=origin):
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            socket(site, "/ws/live", cookie=session_cookie(admin), origin=origin),
+        ):
             pass
 
         assert refused.value.response.status_code == 403
 
     def test_ignores_what_a_client_says(self, site: Site, admin: User, controller: FakeController) -> None:
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             opened.send("{ no JSON")
             opened.send(b"\x00")
 
@@ -89,7 +86,7 @@ class TestOverviewSocket:
         self, site: Site, admin: User, fleet: None, controller: FakeController
     ) -> None:
         task = new_task("code.lint")
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             snapshot = first(opened, "snapshot")
             number = controller.commit(record(task, "submitted"), fleet=[controller.agent("ruff-swift", running=1)])
             change = first(opened, "delta", "events")
@@ -108,7 +105,7 @@ class TestOverviewSocket:
         controller.commit(record(task, "submitted"))
         controller.publish_snapshot()
 
-        with socket(site, f"/ws/live?seq={before}", cookie=cookie(site)) as opened:
+        with socket(site, f"/ws/live?seq={before}", cookie=session_cookie(admin)) as opened:
             snapshot = first(opened, "snapshot")
 
         assert [event["kind"] for event in snapshot["events"]] == ["submitted"]
@@ -118,7 +115,7 @@ class TestOverviewSocket:
     def test_starts_anew_with_a_number_it_cannot_serve(
         self, site: Site, admin: User, controller: FakeController, seq: str
     ) -> None:
-        with socket(site, f"/ws/live?seq={seq}", cookie=cookie(site)) as opened:
+        with socket(site, f"/ws/live?seq={seq}", cookie=session_cookie(admin)) as opened:
             assert "tasks" in first(opened, "snapshot")
 
     def test_adds_what_was_committed_after_the_snapshot(
@@ -126,7 +123,7 @@ class TestOverviewSocket:
     ) -> None:
         controller.commit(fleet=[controller.agent("ruff-swift", running=3)])
 
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             first(opened, "snapshot")
             change = first(opened, "delta", "fleet")
 
@@ -135,7 +132,7 @@ class TestOverviewSocket:
     def test_says_that_no_controller_reports(self, site: Site, admin: User, controller: FakeController) -> None:
         controller.bus.delete("a2a:snapshot")
 
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             stale = first(opened, "stale")
             controller.publish_snapshot()
             first(opened, "ok")
@@ -148,7 +145,7 @@ class TestOverviewSocket:
         self, site: Site, admin: User, fleet: None, controller: FakeController
     ) -> None:
         task = new_task("code.lint")
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             first(opened, "snapshot")
             event = record(task, "submitted")
             controller.commit(*[event] * 300)
@@ -158,7 +155,7 @@ class TestOverviewSocket:
         assert change["tasks"][0]["id"] == str(task.id)
 
     def test_closes_when_the_user_is_deactivated(self, site: Site, admin: User, controller: FakeController) -> None:
-        with socket(site, "/ws/live", cookie=cookie(site)) as opened:
+        with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             first(opened, "snapshot")
             User.objects.filter(pk=admin.pk).update(is_active=False)
 
@@ -177,7 +174,7 @@ class TestTaskSocket:
     ) -> None:
         task = new_task("code.lint")
         record(task, "submitted")
-        with socket(site, f"/ws/tasks/{task.id}", cookie=cookie(site)) as opened:
+        with socket(site, f"/ws/tasks/{task.id}", cookie=session_cookie(admin)) as opened:
             old = first(opened, "events")
             controller.commit(record(task, "log", level="info", message="<b>reading</b>"))
             new = first(opened, "events")
@@ -194,5 +191,5 @@ class TestTaskSocket:
         for kind in ("submitted", "assigned", "working"):
             record(task, kind)
 
-        with socket(site, f"/ws/tasks/{task.id}?seq=2", cookie=cookie(site)) as opened:
+        with socket(site, f"/ws/tasks/{task.id}?seq=2", cookie=session_cookie(admin)) as opened:
             assert [event["seq"] for event in first(opened, "events")["events"]] == [3]

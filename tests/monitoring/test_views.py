@@ -19,7 +19,7 @@ from routing.artifacts import Store
 from routing.models import Artifact, Command, Task
 from tests.monitoring.fakes import new_attempt, new_task, record
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ class TestArtifact:
         self, browser: Client, task: Task, settings: Settings, tmp_path: object
     ) -> None:
         settings.A2A_ARTIFACTS_DIR = tmp_path
-        body = b"<script>alert(1)</script>"
+        body = b"<script>alert(2)</script>"
         ref = Store(settings.A2A_ARTIFACTS_DIR).put(body)
         common = {"task": task, "attempt": 1, "sha256": ref.sha256, "size": ref.size, "at": timezone.now()}
         Artifact.objects.create(seq=5, name="report.md", media_type="text/markdown", **common)
@@ -169,8 +169,9 @@ class TestArtifact:
         page = browser.get(f"/tasks/{task.id}").content.decode()
         answer = browser.get(f"/tasks/{task.id}/artifacts/6")
 
-        assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 1  # the preview of the Markdown file, as text
+        assert page.count("&lt;script&gt;alert(2)&lt;/script&gt;") == 1  # the preview of the Markdown file, as text
         assert b"".join(answer.streaming_content) == body  # type: ignore[attr-defined]
+        answer.close()
         assert answer.headers["Content-Disposition"] == 'attachment; filename="page.html"'
         assert answer.headers["Content-Type"] == "application/octet-stream"
         assert "sandbox" in answer.headers["Content-Security-Policy"]

@@ -48,7 +48,7 @@ def fleet(db: None) -> Iterator[None]:
     for tenant in ("default", "other"):
         registry.ensure_tenant(tenant)
         echo = registry.ensure_skill("echo", tenant=tenant, input_schema=ECHO_SCHEMA)
-        registry.ensure_agent(f"{tenant}-agent", tenant=tenant, skills=[echo], options={"handler": "echo"})
+        registry.ensure_agent(f"{tenant}-agent", tenant=tenant, skills=[echo], options={"isolated": True})
     registry.ensure_skill("any")
     yield
     registry.forget()
@@ -558,7 +558,7 @@ class TestRegistryLists:
         assert skills[1]["input_schema"] == ECHO_SCHEMA
 
     def test_keep_executor_options_inside(self, bot: Program) -> None:
-        assert b"handler" not in bot.get("/api/v1/agents").content
+        assert b"isolated" not in bot.get("/api/v1/agents").content
 
 
 class TestAccess:

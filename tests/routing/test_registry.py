@@ -245,9 +245,9 @@ class TestKnownSkill:
 
 class TestExecutorOf:
     def test_returns_the_executor_with_its_options(self) -> None:
-        agent("one", options={"handler": "x"}, executor="python")
+        agent("one", options={"isolated": True}, executor="python")
 
-        assert registry.executor_of("one") == ("python", {"handler": "x"})
+        assert registry.executor_of("one") == ("python", {"isolated": True})
         assert registry.agent_names() == ["one"]
 
     def test_raises_unavailable_for_an_agent_that_is_gone(self) -> None:

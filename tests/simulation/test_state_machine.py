@@ -22,10 +22,9 @@ AGENTS = tuple(
     )
 )
 WORKERS = st.sampled_from(("w1", "w2"))
-ATTEMPTS = st.integers(0, 3)  # how far behind the current one, so that stale reports are common
-ERRORS = st.builds(
-    e.Error, kind=st.sampled_from(("agent", "bad_input", "timeout", "canceled")), message=st.just("no"), retryable=st.booleans()
-)  # fmt: skip
+BEHIND = st.sampled_from((0, 0, 0, 1))  # how far behind the current attempt: stale reports are common
+KINDS = st.sampled_from(("agent", "bad_input", "timeout", "canceled"))
+ERRORS = st.builds(e.Error, kind=KINDS, message=st.just("no"), retryable=st.booleans())
 
 
 class FleetMachine(RuleBasedStateMachine):
@@ -81,21 +80,21 @@ class FleetMachine(RuleBasedStateMachine):
         if not self.rows[task].ended:
             self.tell(e.Submitted(task=self.rows[task].spec))
 
-    @rule(task=tasks, behind=ATTEMPTS, worker=WORKERS)
+    @rule(task=tasks, behind=BEHIND, worker=WORKERS)
     def started(self, task: str, behind: int, worker: str) -> None:
         self.tell(e.Started(task=task, attempt=self.rows[task].attempt - behind, worker=worker))
 
-    @rule(task=tasks, behind=ATTEMPTS)
+    @rule(task=tasks, behind=BEHIND)
     def noted(self, task: str, behind: int) -> None:
         self.tell(e.Noted(task=task, attempt=self.rows[task].attempt - behind, kind="log", data={"message": "hm"}))
 
-    @rule(task=tasks, behind=ATTEMPTS, error=st.none() | ERRORS, again=st.sampled_from((None, None, 0.0, 3.0)))
+    @rule(task=tasks, behind=BEHIND, error=st.none() | ERRORS, again=st.sampled_from((None, None, 0.0, 3.0)))
     def finished(self, task: str, behind: int, error: e.Error | None, again: float | None) -> None:
         again_in_s = again if error else None
         attempt = self.rows[task].attempt - behind
         self.tell(e.Finished(task=task, attempt=attempt, output=attempt, error=error, retry_in_s=again_in_s))
 
-    @rule(task=tasks, behind=ATTEMPTS)
+    @rule(task=tasks, behind=BEHIND)
     def handed_back(self, task: str, behind: int) -> None:
         self.tell(e.HandedBack(task=task, attempt=self.rows[task].attempt - behind))
 
@@ -162,7 +161,9 @@ class FleetMachine(RuleBasedStateMachine):
         self.tell(e.AgentsChanged(agents=agents, strategies={("t", "lint"): "least_loaded", ("t", "test"): "typo"}))
 
     def tell(self, fact: e.Fact) -> None:
+        """Do as the controller does: a batch of one."""
         self.take(self.fleet.apply(fact, self.now))
+        self.take(self.fleet.due(self.now))
 
     def take(self, effects: list[e.Effect]) -> None:
         for effect in effects:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from packaging.utils import canonicalize_name
 
 from coordination.review import source
-from coordination.review.checks.imports import STANDARD, Import, imports, own_names, top_names
+from coordination.review.checks.imports import STANDARD, Import, imports, own_names
 from coordination.review.checks.manifests import Declared, Manifests, manifests
 from coordination.review.findings import Finding, Outcome
 
@@ -189,7 +189,7 @@ def _undeclared(said: Manifests, use: _Use, name: str) -> Iterator[Finding]:
     if not said.complete:
         return
     python = [path for path in use.paths if source.is_python(path)]
-    own = own_names(python) | top_names(python) | {name, name.replace("-", "_")}
+    own = own_names(python) | {name, name.replace("-", "_")}
     declared = {d.name for d in said.declared} | said.locked
     for module, places in use.places.items():
         if module in STANDARD or module in own or _is_declared(module, places, declared, use):

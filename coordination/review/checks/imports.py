@@ -71,20 +71,6 @@ def own_names(files: Iterable[str]) -> frozenset[str]:
     return frozenset(names - {"__init__"})
 
 
-def top_names(files: Iterable[str]) -> frozenset[str]:
-    """Return the names that surely are the project's at top level: what lies beside or above its packages' tops."""
-    paths = {PurePosixPath(path) for path in files}
-    packages = {path.parent for path in paths if path.name == "__init__.py"}
-    return frozenset(_top(path, packages) for path in paths)
-
-
-def _top(path: PurePosixPath, packages: set[PurePosixPath]) -> str:
-    name, folder = path.stem, path.parent
-    while folder in packages and folder.name:
-        name, folder = folder.name, folder.parent
-    return name
-
-
 def module_name(path: str, files: frozenset[str]) -> str:
     """Return the dotted name a file has inside its outermost package; a package's own file has the package's name."""
     place = PurePosixPath(path)

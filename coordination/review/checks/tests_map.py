@@ -98,7 +98,7 @@ def _is_known(module: Module, name: str, tests: Tests) -> bool:
 
 def _is_subject(path: str) -> bool:
     place = PurePosixPath(path)
-    return place.name not in _START_FILES and _ASIDE.isdisjoint(place.parts[:-1]) and path != "docs/conf.py"
+    return place.name not in _START_FILES and _ASIDE.isdisjoint(place.parts[:-1])
 
 
 def _module(path: str, tree: ast.Module) -> Module:

@@ -1,0 +1,57 @@
+"""One bench, in a process of its own: `python -m tests.bench durable`. `manage.py bench` calls this."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+import django
+
+from tests.bench.figures import Figure, Printer
+
+
+def main() -> int:
+    """Return 0 when the bench was run or could not be run here; its figures are printed as they come."""
+    options = arguments().parse_args()
+    django.setup()
+    printer = Printer(bench=options.bench, as_json=options.json)
+    printer.begin()
+    from tests.bench.site import CannotStart  # needs Django
+
+    try:
+        for figure in measure(options):
+            printer.show(figure)
+    except CannotStart as error:
+        printer.skip(str(error))
+    return 0
+
+
+def measure(options: argparse.Namespace) -> Iterator[Figure]:
+    """Yield the figures of the bench that was asked for."""
+    from tests.bench import chain, durable, latency, site
+
+    steps = {"chain": min(50, options.tasks), "chord": min(100, options.tasks)}
+    benches: dict[str, Callable[[], Iterator[Figure]]] = {
+        "durable": lambda: durable.measure(tasks=options.tasks, rounds=options.rounds),
+        "latency": lambda: latency.measure(seconds=options.seconds),
+        "chain": lambda: chain.measure(steps=steps, rounds=options.rounds),
+        "memory": site.memory,
+        "start": site.start,
+    }
+    return benches[options.bench]()
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("bench", choices=["durable", "latency", "chain", "memory", "start"])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

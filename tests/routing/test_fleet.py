@@ -1,0 +1,810 @@
+"""What the fleet decides, one behaviour at a time. Time is a number that the tests turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from routing import events as e
+from routing import fleet as module
+from routing.fleet import Fleet, Phase, Restored
+
+LOST: e.Error = {"kind": "agent", "message": "no", "retryable": True}
+
+
+def agent(name: str = "a", **changes: Any) -> e.AgentSpec:
+    """Return an agent with the skill ``lint`` and two slots."""
+    return replace(e.AgentSpec(name=name, tenant="t", skills=frozenset({("lint", "1")}), capacity=2), **changes)
+
+
+def task(name: str = "x", **changes: Any) -> e.TaskSpec:
+    """Return a task that asks for ``lint``."""
+    return replace(e.TaskSpec(id=name, tenant="t", skill="lint", timeout_s=60.0), **changes)
+
+
+class World:
+    """A fleet with a clock, and all it has said."""
+
+    def __init__(self, *agents: e.AgentSpec, threads: int = 8, strategies: Mapping[tuple[str, str], str] = {}) -> None:
+        self.fleet = Fleet()
+        self.now = 0.0
+        self.said: list[e.Effect] = []
+        self.register(*(agents or (agent(),)), strategies=strategies)
+        if threads:
+            self.beat(threads=threads)
+
+    def tell(self, fact: e.Fact) -> list[e.Effect]:
+        return self._keep(self.fleet.apply(fact, self.now))
+
+    def due(self, at: float | None = None) -> list[e.Effect]:
+        """Let it be ``at``."""
+        self.now = self.now if at is None else at
+        return self._keep(self.fleet.due(self.now))
+
+    def restore(self, **fields: Any) -> list[e.Effect]:
+        return self._keep(self.fleet.restore(Restored(**{"spec": task(), "seq": 2, **fields}), self.now))
+
+    def register(self, *agents: e.AgentSpec, strategies: Mapping[tuple[str, str], str] = {}) -> None:
+        self.tell(e.AgentsChanged(agents=agents, strategies=strategies))
+
+    def submit(self, name: str = "x", **changes: Any) -> list[e.Effect]:
+        """Submit a task, and assign it if that is possible."""
+        return self.tell(e.Submitted(task=task(name, **changes))) + self.due()
+
+    def beat(self, *attempts: tuple[str, int], worker: str = "w", **changes: Any) -> list[e.Effect]:
+        fields: dict[str, Any] = {"incarnation": "1", "threads": 8} | changes
+        return self.tell(e.Beat(worker=worker, attempts=attempts, **fields))
+
+    def start(self, name: str = "x", attempt: int = 1, worker: str = "w") -> list[e.Effect]:
+        return self.tell(e.Started(task=name, attempt=attempt, worker=worker))
+
+    def finish(self, name: str = "x", attempt: int = 1, **fields: Any) -> list[e.Effect]:
+        return self.tell(e.Finished(task=name, attempt=attempt, **fields)) + self.due()
+
+    def cancel(self, name: str = "x") -> list[e.Effect]:
+        return self.tell(e.CancelAsked(task=name, by="me", reason="enough"))
+
+    def kinds(self, name: str = "x") -> list[str]:
+        """Return the kinds of all that was recorded of a task."""
+        return [r.kind for r in self.said if isinstance(r, e.Recorded) and r.task == name]
+
+    def agent_of(self, name: str = "x") -> str:
+        """Return who has the task now, "" if nobody."""
+        live = self.fleet.tasks[name]
+        return live.agent if live.phase in ("assigned", "working") else ""
+
+    def _keep(self, effects: list[e.Effect]) -> list[e.Effect]:
+        self.said += effects
+        return effects
+
+
+def dispatched(effects: Sequence[e.Effect]) -> list[tuple[str, int]]:
+    """Return (task, attempt) of all that was sent."""
+    return [(x.task, x.attempt) for x in effects if isinstance(x, e.Dispatch)]
+
+
+def recorded(effects: Sequence[e.Effect], kind: str) -> e.Recorded:
+    """Return the only record of its kind."""
+    [record] = [x for x in effects if isinstance(x, e.Recorded) and x.kind == kind]
+    return record
+
+
+class TestSubmitted:
+    def test_is_recorded_and_sent_to_a_free_agent(self) -> None:
+        effects = World().submit()
+
+        assert dispatched(effects) == [("x", 1)]
+        assert recorded(effects, "submitted").seq == 1
+
+    def test_twice_is_the_same_task(self) -> None:
+        world = World()
+        world.submit()
+
+        assert world.submit() == []
+
+    def test_says_why_nobody_can_take_it(self) -> None:
+        effects = World(agent(draining=True)).submit()
+
+        assert recorded(effects, "submitted").data == {"detail": "no able agent (a: draining)"}
+
+    def test_with_a_deadline_that_passed_fails_without_an_attempt(self) -> None:
+        world = World()
+        world.now = 5.0
+
+        world.submit(deadline=4.0)
+
+        assert world.kinds() == ["submitted", "failed"]
+
+    def test_waits_until_not_before(self) -> None:
+        world = World()
+
+        assert dispatched(world.submit(not_before=7.0)) == []
+        assert dispatched(world.due(6.9)) == []
+        assert dispatched(world.due(7.0)) == [("x", 1)]
+
+    def test_leaves_nothing_scheduled_without_a_deadline(self) -> None:
+        world = World(threads=0)
+        world.submit()
+
+        assert world.fleet.next_due() is None
+
+
+class TestAssign:
+    def test_prefers_the_higher_priority(self) -> None:
+        world = World(agent(capacity=1), threads=0)
+        for priority in (3, 9, 0):
+            world.submit(f"p{priority}", priority=priority)
+
+        world.beat()
+
+        assert dispatched(world.due()) == [("p9", 1)]
+
+    def test_prefers_the_older_of_equals_across_lanes(self) -> None:
+        world = World(agent(capacity=1), threads=0)
+        world.submit("young", created_at=2.0)
+        world.submit("old", created_at=1.0, version="1")
+
+        world.beat()
+
+        assert dispatched(world.due()) == [("old", 1)]
+
+    def test_gives_an_agent_no_more_than_its_slots(self) -> None:
+        world = World(agent(capacity=2))
+        for name in "xyz":
+            world.submit(name)
+
+        assert [world.agent_of(name) for name in "xyz"] == ["a", "a", ""]
+
+    def test_gives_the_freed_slot_to_the_next(self) -> None:
+        world = World(agent(capacity=1))
+        world.submit("x")
+        world.submit("y")
+
+        assert dispatched(world.finish("x")) == [("y", 1)]
+
+    def test_holds_back_when_all_threads_are_in_use(self) -> None:
+        world = World(agent(capacity=9), threads=2)
+        for name in "xyz":
+            world.submit(name)
+
+        assert world.agent_of("z") == ""
+        assert dispatched(world.finish("x")) == [("z", 1)]
+
+    def test_waits_for_a_first_worker(self) -> None:
+        world = World(threads=0)
+
+        assert dispatched(world.submit()) == []
+        world.beat()
+        assert dispatched(world.due()) == [("x", 1)]
+
+    def test_sends_nothing_to_a_draining_worker(self) -> None:
+        world = World()
+        world.beat(draining=True)
+
+        assert dispatched(world.submit()) == []
+
+    def test_fills_one_worker_while_another_drains_with_its_hands_full(self) -> None:
+        world = World(agent(capacity=9), threads=2)
+        for name in "xy":
+            world.submit(name)
+            world.start(name)
+        world.beat(("x", 1), ("y", 1), threads=2, draining=True)
+        world.beat(worker="v", threads=2)
+
+        assert dispatched(world.submit("z")) == [("z", 1)]
+
+    def test_sends_nothing_to_an_agent_that_no_living_worker_serves(self) -> None:
+        world = World(agent("a"), agent("b"))
+        world.beat(serves=frozenset({"b"}))
+
+        decision = recorded(world.submit(), "assigned").decision
+
+        assert decision is not None
+        assert decision.exclusions == {"a": "no living worker serves it"}
+
+    def test_sends_nothing_while_all_workers_are_silent(self) -> None:
+        world = World()
+        world.due(module.WORKER_SILENT_S)
+
+        assert dispatched(world.submit()) == []
+
+    def test_takes_an_agent_that_failed_it_last(self) -> None:
+        world = World(agent("a"), agent("b", capacity=1))
+        world.submit("x", pinned="")
+        first = world.agent_of()
+        world.finish("x", error=LOST)
+        world.due(100.0)
+        world.beat()
+        world.due()
+
+        assert {first, world.agent_of()} == {"a", "b"}
+
+    def test_takes_it_again_if_nobody_else_is_there(self) -> None:
+        world = World(agent("a"))
+        world.submit()
+        world.finish(error=LOST)
+        world.due(module.BACKOFF_S[0])
+
+        assert world.agent_of() == "a"
+
+    def test_keeps_the_decision(self) -> None:
+        world = World(agent("a"), agent("full", capacity=1), agent("off", enabled=False))
+        world.submit("other", pinned="full")
+
+        decision = recorded(world.submit("x"), "assigned").decision
+
+        assert decision is not None
+        assert decision.strategy == "balanced"
+        assert [c["agent"] for c in decision.candidates] == ["a"]
+        assert decision.exclusions == {"full": "all 1 slots in use", "off": "disabled"}
+
+    def test_follows_the_strategy_of_the_skill(self) -> None:
+        world = World(agent("a"), agent("b"), strategies={("t", "lint"): "least_loaded"})
+
+        decisions = [recorded(world.submit(name), "assigned") for name in "xy"]
+
+        assert [d.decision.strategy for d in decisions if d.decision] == ["least_loaded"] * 2
+        assert [d.agent for d in decisions] == ["a", "b"]
+
+    def test_falls_back_to_balanced_for_a_strategy_nobody_knows(self) -> None:
+        decision = recorded(World(strategies={("t", "lint"): "psychic"}).submit(), "assigned").decision
+
+        assert decision is not None
+        assert decision.strategy == "balanced"
+
+    def test_says_how_long_it_waited(self) -> None:
+        world = World(agent(capacity=1))
+        world.submit("x")
+        world.submit("y")
+        world.now = 4.0
+
+        assert recorded(world.finish("x"), "assigned").data == {"agent": "a", "attempt": 1, "waited_s": 4.0}
+
+
+class TestLeases:
+    def test_an_assigned_attempt_has_10_s_to_begin(self) -> None:
+        world = World()
+        world.submit()
+        world.beat()
+
+        assert world.due(9.9) == []
+        world.beat()
+        assert dispatched(world.due(10.0)) == [("x", 2)]
+
+    def test_one_that_never_began_is_no_try(self) -> None:
+        world = World()
+        world.submit(max_attempts=1)
+        for second in range(100):
+            world.now = float(second)
+            world.beat()
+            world.due()
+
+        assert "failed" not in world.kinds()
+        assert world.fleet.tasks["x"].tries == 0
+
+    def test_offers_again_more_slowly_when_it_keeps_not_beginning(self) -> None:
+        world = World()
+        world.submit()
+        times = []
+        for tenth in range(600):
+            world.now = tenth / 10
+            world.beat()
+            times += [world.now for _ in dispatched(world.due())]
+
+        assert times == [10.0, 21.0, 33.0, 47.0]
+
+    def test_a_beat_renews_exactly_the_attempts_it_lists(self) -> None:
+        world = World()
+        for name in "xy":
+            world.submit(name)
+            world.start(name)
+        world.now = 5.0
+        world.beat(("x", 1))
+
+        world.due(10.0)
+
+        assert world.kinds("y")[-1] == "assigned"
+        assert world.kinds("y")[-2] == "requeued"
+        assert world.kinds("x")[-1] == "working"
+        world.due(15.0)
+        assert "requeued" in world.kinds("x")
+
+    def test_a_beat_begins_an_attempt_whose_start_was_not_heard(self) -> None:
+        world = World()
+        world.submit()
+
+        assert recorded(world.beat(("x", 1)), "working").data == {"worker": "w"}
+
+    def test_the_end_of_a_lease_raises_the_fence_before_the_next_attempt(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.now = 9.0
+        world.beat()
+
+        effects = world.due(10.0)
+
+        assert [type(x).__name__ for x in effects] == ["Recorded", "Fence", "Recorded", "Dispatch"]
+        assert e.Fence(task="x", attempt=1) in effects
+
+    def test_silence_of_our_own_is_not_held_against_anybody(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.now = 30.0
+        world.tell(e.Stalled(seconds=30.0))
+
+        assert world.due() == []
+        assert dispatched(world.due(40.0)) == []
+        assert world.kinds()[-1] == "requeued"
+
+    def test_a_delay_is_not_cut_short_by_an_earlier_lease(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.now = 9.0
+        world.finish(error=LOST, retry_in_s=20.0)
+        world.beat()
+
+        assert dispatched(world.due(10.0) + world.due(28.0)) == []
+        world.beat()
+        assert dispatched(world.due(29.0)) == [("x", 2)]
+
+    def test_the_heap_of_timers_does_not_grow_with_what_has_ended(self) -> None:
+        world = World()
+        for n in range(5000):
+            world.submit(f"x{n}", deadline=1e6)
+            world.finish(f"x{n}")
+
+        assert len(world.fleet._timers) <= module.KEPT_LOOKS + 1
+
+
+class TestBeat:
+    def test_stops_an_attempt_that_is_no_longer_current(self) -> None:
+        assert World().beat(("gone", 3)) == [e.Stop(task="gone", attempt=3, reason="stale")]
+
+    def test_repeats_what_was_asked_to_stop(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.cancel()
+
+        assert world.beat(("x", 1)) == [e.Stop(task="x", attempt=1, reason="canceled")]
+
+    def test_of_another_life_ends_what_the_last_one_did(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        world.beat(incarnation="2")
+
+        assert world.kinds()[-1] == "requeued"
+
+    def test_tells_who_works_on_a_restored_attempt(self) -> None:
+        world = World()
+        world.restore(phase="working", attempt=1, agent="a")
+        world.beat(("x", 1))
+
+        world.tell(e.WorkerGone(worker="w", incarnation="1"))
+
+        assert world.kinds() == ["requeued"]
+
+
+class TestWorkerGone:
+    def test_offers_its_work_again_at_once(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.beat(worker="v")
+
+        world.tell(e.WorkerGone(worker="w", incarnation="1"))
+
+        assert dispatched(world.due()) == [("x", 2)]
+
+    def test_of_an_earlier_life_means_nothing(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        assert world.tell(e.WorkerGone(worker="w", incarnation="0")) == []
+
+
+class TestStarted:
+    def test_twice_is_recorded_once(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        assert world.start() == []
+
+    def test_of_a_stale_attempt_is_stopped(self) -> None:
+        world = World()
+        world.submit()
+        world.tell(e.HandedBack(task="x", attempt=1))
+
+        assert world.start(attempt=1) == [e.Stop(task="x", attempt=1, reason="stale")]
+        assert world.fleet.stale == 1
+
+
+class TestNoted:
+    def test_is_recorded_with_the_next_number(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        [line] = world.tell(e.Noted(task="x", attempt=1, kind="progress", data={"fraction": 0.5}))
+
+        assert isinstance(line, e.Recorded)
+        assert (line.seq, line.kind, line.data) == (4, "progress", {"fraction": 0.5})
+
+    def test_of_a_stale_attempt_is_dropped(self) -> None:
+        world = World()
+        world.submit()
+
+        assert world.tell(e.Noted(task="x", attempt=0, kind="log", data={})) == []
+
+
+class TestFinished:
+    def test_completes_the_task(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        assert recorded(world.finish(output={"n": 1}), "completed").output == {"n": 1}
+        assert world.fleet.tasks == {}
+        assert world.fleet.busy == 0
+
+    def test_a_late_result_is_refused(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.tell(e.HandedBack(task="x", attempt=1))
+        world.due()
+
+        assert world.finish(attempt=1, output="late") == []
+        assert world.kinds()[-1] == "assigned"
+
+    def test_twice_ends_once(self) -> None:
+        world = World()
+        world.submit()
+        world.finish()
+
+        assert world.finish() == []
+
+    def test_without_a_start_counts_as_begun_and_teaches_nothing(self) -> None:
+        world = World()
+        world.submit()
+        world.finish()
+
+        assert world.kinds() == ["submitted", "assigned", "working", "completed"]
+        assert world.fleet.estimates.agents == {}
+
+    def test_an_error_that_will_stay_fails_the_task(self) -> None:
+        world = World()
+        world.submit()
+        world.finish(error={"kind": "bad_input", "message": "no", "retryable": False})
+
+        assert world.kinds()[-1] == "failed"
+
+    def test_another_try_comes_after_a_pause_that_grows(self) -> None:
+        world = World()
+        world.submit(max_attempts=9)
+        pauses = []
+        for attempt in range(1, 9):
+            pauses.append(recorded(world.finish(attempt=attempt, error=LOST), "requeued").data["retry_in_s"])
+            world.now += 100
+            world.beat()
+            world.due()
+
+        assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0]
+
+    def test_the_last_try_fails_the_task(self) -> None:
+        world = World()
+        world.submit(max_attempts=1)
+
+        error = recorded(world.finish(error=LOST), "failed").data["error"]
+
+        assert error["message"] == "no (attempt 1 of 1, the last)"
+
+    def test_a_retry_that_the_agent_asks_for_is_no_try(self) -> None:
+        world = World()
+        world.submit(max_attempts=1)
+        world.finish(error=LOST, retry_in_s=0.0)
+
+        assert world.kinds()[-2:] == ["requeued", "assigned"]
+        assert world.fleet.tasks["x"].tries == 0
+
+    def test_canceled_without_anybody_having_asked_counts_as_lost(self) -> None:
+        world = World()
+        world.submit()
+
+        data = recorded(world.finish(error={"kind": "canceled", "message": "bye"}), "requeued").data
+
+        assert data["outcome"] == "lost"
+
+
+class TestHandedBack:
+    def test_goes_on_elsewhere_without_blame(self) -> None:
+        world = World()
+        world.submit(max_attempts=1)
+        world.start()
+
+        world.tell(e.HandedBack(task="x", attempt=1))
+
+        assert dispatched(world.due()) == [("x", 2)]
+        assert world.fleet.tasks["x"].tries == 0
+
+
+class TestPoison:
+    def test_stops_at_its_limit(self) -> None:
+        world = World()
+        world.submit(max_attempts=3)
+        for life in range(1, 6):
+            world.start(attempt=life)
+            world.beat(incarnation=str(life + 1))
+            world.due()
+
+        assert world.kinds().count("working") == 3
+        assert world.kinds()[-1] == "failed"
+
+
+class TestTimeout:
+    def test_ends_an_attempt_that_its_worker_does_not_end(self) -> None:
+        world = World()
+        world.submit(timeout_s=7.0)
+        world.start()
+        world.now = 6.0
+        world.beat(("x", 1))
+
+        assert world.due(11.9) == []
+        assert recorded(world.due(12.0), "requeued").data["error"]["kind"] == "timeout"
+
+
+class TestCancel:
+    def test_ends_a_waiting_task_at_once(self) -> None:
+        world = World(threads=0)
+        world.submit()
+        world.cancel()
+        world.beat()
+
+        assert world.due() == []
+        assert world.kinds() == ["submitted", "cancel_requested", "canceled"]
+
+    def test_ends_a_delayed_task_at_once(self) -> None:
+        world = World()
+        world.submit(not_before=9.0)
+        world.cancel()
+
+        assert world.kinds()[-1] == "canceled"
+        assert world.due(9.0) == []
+
+    def test_fences_an_assigned_attempt(self) -> None:
+        world = World()
+        world.submit()
+
+        assert e.Fence(task="x", attempt=1) in world.cancel()
+        assert world.kinds()[-1] == "canceled"
+
+    def test_asks_a_working_one_to_stop_and_waits_for_it(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+
+        assert e.Stop(task="x", attempt=1, reason="canceled") in world.cancel()
+        assert world.kinds()[-1] == "cancel_requested"
+        world.finish(error={"kind": "canceled", "message": "stopped"})
+        assert world.kinds()[-1] == "canceled"
+
+    def test_loses_the_race_against_a_result(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.cancel()
+        world.finish(output=1)
+
+        assert world.kinds()[-1] == "completed"
+
+    def test_gives_a_deaf_agent_30_s(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.cancel()
+        for second in range(0, 30, 3):
+            world.now = float(second)
+            world.beat(("x", 1))
+            world.due()
+
+        world.due(30.0)
+
+        assert world.kinds()[-1] == "canceled"
+        assert world.fleet.busy == 0
+
+    @pytest.mark.parametrize("restart", [False, True])
+    def test_a_lost_attempt_is_not_tried_again(self, restart: bool) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.cancel()
+        if restart:
+            world.fleet = World().fleet
+            world.restore(phase="working", attempt=1, agent="a", cancel_asked=True)
+
+        world.due(10.0)
+
+        assert world.kinds()[-1] == "canceled"
+
+    def test_twice_is_recorded_once(self) -> None:
+        world = World()
+        world.submit()
+        world.start()
+        world.cancel()
+
+        assert world.cancel() == []
+
+    def test_of_something_unknown_means_nothing(self) -> None:
+        assert World().cancel("nothing") == []
+
+
+class TestDeadline:
+    def test_fails_a_waiting_task(self) -> None:
+        world = World(threads=0)
+        world.submit(deadline=3.0)
+
+        assert world.due(2.9) == []
+        assert recorded(world.due(3.0), "failed").data["error"]["kind"] == "deadline"
+
+    def test_holds_after_a_requeue(self) -> None:
+        world = World()
+        world.submit(deadline=20.0)
+        world.tell(e.HandedBack(task="x", attempt=1))
+        world.beat(draining=True)
+
+        assert [r.kind for r in world.due(20.0) if isinstance(r, e.Recorded)] == ["failed"]
+
+    def test_is_not_outlasted_by_a_delay(self) -> None:
+        world = World()
+        world.submit(deadline=20.0)
+        world.finish(error=LOST, retry_in_s=3600.0)
+
+        world.due(20.0)
+
+        assert world.kinds()[-1] == "failed"
+
+    def test_lets_work_in_flight_end(self) -> None:
+        world = World()
+        world.submit(deadline=3.0)
+        world.start()
+
+        world.due(4.0)
+
+        assert world.kinds()[-1] == "working"
+
+
+class TestAgentsChanged:
+    def test_more_slots_are_used_at_once(self) -> None:
+        world = World(agent(capacity=1))
+        world.submit("x")
+        world.submit("y")
+
+        world.register(agent(capacity=2))
+
+        assert dispatched(world.due()) == [("y", 1)]
+
+    def test_fewer_slots_take_nothing_away(self) -> None:
+        world = World(agent(capacity=2))
+        for name in "xyz":
+            world.submit(name)
+
+        world.register(agent(capacity=1))
+
+        assert dispatched(world.finish("x")) == []
+        assert dispatched(world.finish("y")) == [("z", 1)]
+
+    @pytest.mark.parametrize("change", [{"draining": True}, {"enabled": False}])
+    def test_an_agent_that_ends_its_service_finishes_what_it_has(self, change: dict[str, bool]) -> None:
+        world = World()
+        world.submit("x")
+
+        world.register(agent(**change))
+
+        assert dispatched(world.submit("y")) == []
+        assert recorded(world.finish("x"), "completed").agent == "a"
+
+    def test_a_removed_agent_finishes_what_it_has_and_is_forgotten(self) -> None:
+        world = World()
+        world.submit("x")
+
+        world.register()
+
+        assert dispatched(world.submit("y")) == []
+        assert recorded(world.finish("x"), "completed").agent == "a"
+        assert world.fleet.agents == {}
+
+    def test_an_agent_that_comes_back_keeps_its_load(self) -> None:
+        world = World(agent(capacity=1))
+        world.submit("x")
+        world.register()
+        world.register(agent(capacity=1))
+
+        assert dispatched(world.submit("y")) == []
+        assert dispatched(world.finish("x")) == [("y", 1)]
+
+    def test_a_new_agent_takes_what_nobody_could(self) -> None:
+        world = World(agent(skills=frozenset()))
+        world.submit()
+
+        world.register(agent("b"))
+
+        assert dispatched(world.due()) == [("x", 1)]
+
+
+class TestMessagesLost:
+    def test_sends_again_what_was_not_begun(self) -> None:
+        world = World()
+        world.submit("x")
+        world.submit("y")
+        world.start("y")
+
+        assert dispatched(world.tell(e.MessagesLost())) == [("x", 1)]
+
+    def test_gives_it_a_new_lease(self) -> None:
+        world = World()
+        world.submit()
+        world.now = 9.0
+        world.tell(e.MessagesLost())
+
+        assert world.due(18.9) == []
+
+
+class TestRestore:
+    def test_sends_an_assigned_attempt_again_under_its_number(self) -> None:
+        assert dispatched(World().restore(phase="assigned", attempt=3, agent="a")) == [("x", 3)]
+
+    def test_leaves_a_working_attempt_alone(self) -> None:
+        world = World()
+
+        assert world.restore(phase="working", attempt=1, agent="a", began_at=0.0) == []
+        assert dispatched(world.due()) == []
+
+    def test_lets_a_waiting_task_wait_on(self) -> None:
+        world = World()
+        world.restore(attempt=2, tries=1)
+
+        effects = world.due()
+
+        assert dispatched(effects) == [("x", 3)]
+        assert recorded(effects, "assigned").seq == 3
+
+    @pytest.mark.parametrize("phase", ["assigned", "working"])
+    def test_counts_the_slot_also_of_an_agent_that_was_removed(self, phase: Phase) -> None:
+        world = World()
+        world.restore(phase=phase, attempt=1, agent="gone")
+
+        assert world.fleet.busy == 1
+        world.finish()
+        assert world.fleet.busy == 0
+        assert "gone" not in world.fleet.agents
+
+    def test_keeps_the_time_out(self) -> None:
+        world = World()
+        world.now = 50.0
+        world.restore(phase="working", attempt=1, agent="a", began_at=0.0)
+        for second in (57.0, 64.0):
+            world.now = second
+            world.beat(("x", 1))
+
+        assert recorded(world.due(65.0), "requeued").data["error"]["kind"] == "timeout"
+
+
+class TestDropLanes:
+    def test_forgets_empty_lanes_when_there_are_too_many(self) -> None:
+        world = World()
+        for n in range(module.KEPT_LANES + 10):
+            world.submit(f"x{n}", excluded=(f"z{n}",))
+            world.finish(f"x{n}")
+
+        assert len(world.fleet.lanes) <= module.KEPT_LANES
+        assert dispatched(world.submit("after")) == [("after", 1)]
