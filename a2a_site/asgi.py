@@ -13,7 +13,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 django = get_asgi_application()  # sets Django up: what follows imports models
@@ -29,6 +30,13 @@ STATIC = settings.STATIC_URL.rstrip("/")  # "/static"
 
 class Static(StaticFiles):
     """Files of STATIC_ROOT. A browser asks each time whether they have changed, so an update is seen at once."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        """Return the file, or say that there is none."""
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException as refused:  # nobody above us would answer it
+            return PlainTextResponse(refused.detail, status_code=refused.status_code)
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         """Return the file, or 304."""

@@ -6,7 +6,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "a2a_site.settings")
 
-from django.conf import settings  # noqa: E402  (the environment has to be set first)
+from django.conf import settings
 
 app = Celery("a2a_site")
 app.conf.update(

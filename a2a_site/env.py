@@ -83,8 +83,8 @@ def redis_url(home: Path) -> str:
 def redis_socket(home: Path) -> Path:
     """Return where the embedded Redis listens.
 
-    A Unix socket's path is limited to 107 bytes; where ``home`` is deeper (or odd in a URL), ``run/redis-socket`` names a
-    shorter one.
+    A Unix socket's path is limited to 107 bytes; where ``home`` is deeper or odd in a URL, ``run/redis-socket`` names
+    another place.
     """
     pointer = home / "run" / "redis-socket"
     return Path(pointer.read_text().strip()) if pointer.exists() else home / "redis" / "redis.sock"

@@ -58,19 +58,22 @@ def submit(request: Request) -> Submitted:
     """Return the task, inserted in the caller's transaction: it exists exactly if the caller's work commits.
 
     The controller is rung on commit, so this works with Redis down. The same request with the same idempotency key
-    (or, by Celery, the same id) gives the task that is there already.
+    (or, by Celery, the same id) gives the task that is there already, even if it would not be accepted any more: its
+    deadline may have passed, its skill may have changed.
 
     Raises a ``routing.errors.RoutingError`` with nothing stored when the request cannot be accepted.
     """
-    task = _checked(request)
-    known = _known(request, task.request_digest)
+    _check_form(request)
+    digest = _digest(request)
+    known = _known(request, digest)
     if known is not None:
         return Submitted(task=known, created=False)
+    task = _row(request, digest)
     try:
         with transaction.atomic():
             task.save(force_insert=True)
     except IntegrityError:  # somebody was faster with the same key or id
-        known = _known(request, task.request_digest)
+        known = _known(request, digest)
         if known is None:
             raise
         return Submitted(task=known, created=False)
@@ -86,7 +89,8 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
         for request in requests:
             try:
                 if request.idempotency_key is None and request.id is None:
-                    fresh.append(_checked(request))
+                    _check_form(request)
+                    fresh.append(_row(request, _digest(request)))
                     results.append(Submitted(task=fresh[-1], created=True))
                 else:
                     results.append(submit(request))
@@ -137,27 +141,10 @@ def _is_other_request(request: Request, known: Task, digest: str) -> bool:
     return request.call is None and known.request_digest != digest
 
 
-def _checked(request: Request) -> Task:
-    """Return the row for ``request``, not saved. Raises a ``RoutingError`` that points at what is wrong."""
-    skill = registry.known_skill(request.tenant, request.skill, request.version)
-    if skill is None:
-        known = registry.skill_names(request.tenant)
-        raise errors.UnknownSkill(
-            skill=request.skill, tenant=request.tenant, known=", ".join(known[:20]) or "none", pointer="/skill"
-        )
-    payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES, at="/input")
-    wrong = payloads.mismatch(skill.input_schema, request.input)
-    if wrong is not None:
-        where, why = wrong
-        raise errors.SchemaMismatch(
-            skill=skill.name, pointer="/input" + where, pointer_text=where or "the top", why=why
-        )
-    payloads.check(
-        [request.version, dict(request.labels), request.idempotency_key, list(request.exclude), request.agent],
-        max_bytes=MAX_WORDS_BYTES,
-    )
-    _check_numbers(request)
-    _check_agents(request)
+def _row(request: Request, digest: str) -> Task:
+    """Return the row for a well-formed ``request``, not saved. Raises a ``RoutingError`` if it cannot be accepted."""
+    skill = _skill(request)
+    _check_present(request)
     return Task(
         id=request.id or new_id(),
         tenant_id=request.tenant,
@@ -173,12 +160,39 @@ def _checked(request: Request) -> Task:
         timeout_s=request.timeout_s if request.timeout_s is not None else skill.timeout_s,
         max_attempts=request.max_attempts if request.max_attempts is not None else skill.max_attempts,
         idempotency_key=request.idempotency_key,
-        request_digest=_digest(request),
+        request_digest=digest,
         call=request.call,
         parent=request.parent,
         context=request.context,
         origin=request.origin,
     )
+
+
+def _skill(request: Request) -> registry.SkillFacts:
+    """Return the skill asked for. Raises ``UnknownSkill``, or ``SchemaMismatch`` when the input does not suit it."""
+    skill = registry.known_skill(request.tenant, request.skill, request.version)
+    if skill is None:
+        known = registry.skill_names(request.tenant)
+        raise errors.UnknownSkill(
+            skill=request.skill, tenant=request.tenant, known=", ".join(known[:20]) or "none", pointer="/skill"
+        )
+    wrong = payloads.mismatch(skill.input_schema, request.input)
+    if wrong is not None:
+        where, why = wrong
+        raise errors.SchemaMismatch(
+            skill=skill.name, pointer="/input" + where, pointer_text=where or "the top", why=why
+        )
+    return skill
+
+
+def _check_form(request: Request) -> None:
+    """Raise a ``RoutingError`` that points at what no task could ever hold."""
+    payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES, at="/input")
+    words = {"version": request.version, "labels": dict(request.labels), "exclude": list(request.exclude)}
+    words |= {"agent": request.agent, "idempotency_key": request.idempotency_key}
+    payloads.check(words, max_bytes=MAX_WORDS_BYTES)
+    _check_numbers(request)
+    _check_names(request)
 
 
 def _check_numbers(request: Request) -> None:
@@ -191,17 +205,13 @@ def _check_numbers(request: Request) -> None:
     for name, moment in (("not_before", request.not_before), ("deadline", request.deadline)):
         if moment is not None and timezone.is_naive(moment):
             _refuse(f"/{name}", f"{name} has no time zone. Write it with one, as 2026-01-31T12:00:00Z.")
-    if request.deadline is not None and request.deadline <= timezone.now():
-        _refuse("/deadline", f"The deadline {request.deadline.isoformat()} has passed already.")
     if request.deadline and request.not_before and request.deadline <= request.not_before:
         _refuse("/deadline", "The deadline is not after not_before, so the task could never begin.")
+
+
+def _check_names(request: Request) -> None:
     if request.idempotency_key is not None and not 1 <= len(request.idempotency_key) <= 200:
         _refuse("/idempotency_key", "An idempotency key has 1 to 200 characters.")
-
-
-def _check_agents(request: Request) -> None:
-    if request.agent and not registry.known_agent(request.tenant, request.agent):
-        raise errors.UnknownAgent(agent=request.agent, tenant=request.tenant, pointer="/agent")
     if request.agent and request.agent in request.exclude:
         _refuse("/exclude", f"The agent {request.agent!r} is both asked for and excluded.")
     if len(request.labels) > MAX_LABELS:
@@ -209,6 +219,14 @@ def _check_agents(request: Request) -> None:
     for label, value in request.labels.items():
         if not isinstance(label, str) or not isinstance(value, str) or not 1 <= len(label) <= 64 or len(value) > 200:
             _refuse("/labels", f"The label {label!r} is not a short text with a short text as its value.")
+
+
+def _check_present(request: Request) -> None:
+    """Raise a ``RoutingError`` for what was possible once, or will be, and is not now."""
+    if request.deadline is not None and request.deadline <= timezone.now():
+        _refuse("/deadline", f"The deadline {request.deadline.isoformat()} has passed already.")
+    if request.agent and not registry.known_agent(request.tenant, request.agent):
+        raise errors.UnknownAgent(agent=request.agent, tenant=request.tenant, pointer="/agent")
 
 
 def _refuse(pointer: str, why: str) -> None:

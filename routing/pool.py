@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery.concurrency.base import apply_target
 from celery.concurrency import thread
+from celery.concurrency.base import apply_target
 
 log = logging.getLogger(__name__)
 

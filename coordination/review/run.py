@@ -109,8 +109,8 @@ def _checks(tree: Tree, chunks: tuple[Chunk, ...], context: UUID) -> Iterator[An
         yield run_agent_task.si(skill=skill, input=given, context=str(context))
     for chunk in chunks:
         for skill in PER_CHUNK:
-            given = {"root": str(tree.root), "files": list(chunk.files)}
-            yield run_agent_task.si(skill=skill, input=given, context=str(context))
+            piece = {"root": str(tree.root), "files": list(chunk.files)}
+            yield run_agent_task.si(skill=skill, input=piece, context=str(context))
 
 
 def progress(run: Run) -> Progress:

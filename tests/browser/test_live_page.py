@@ -15,8 +15,8 @@ from tests.monitoring.serving import PASSWORD, Site
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SCREENSHOTS = Path(__file__).parents[2] / ".screenshots"
 LOOKS = [("light", 1440), ("light", 360), ("dark", 1440), ("dark", 360)]

@@ -67,7 +67,7 @@ class Site:
     def start_web(self, **environment: str) -> None:
         """Start uvicorn and return when it answers."""
         command = [sys.executable, "-m", "uvicorn", "a2a_site.asgi:application", "--port", str(self.port)]
-        self._run_django("collectstatic", "--noinput", "--link", "--verbosity=0")
+        self._run_django("collectstatic", "--noinput", "--verbosity=0")
         with (self.home / "web.log").open("ab") as log:
             web = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment() | environment, stdout=log, stderr=subprocess.STDOUT

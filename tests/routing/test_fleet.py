@@ -704,7 +704,7 @@ class TestAgentsChanged:
         assert dispatched(world.finish("y")) == [("z", 1)]
 
     @pytest.mark.parametrize("change", [{"draining": True}, {"enabled": False}])
-    def test_an_agent_that_ends_its_service_finishes_what_it_has(self, change: dict[str, bool]) -> None:
+    def test_an_agent_that_ends_its_service_finishes_what_it_has(self, change: dict[str, Any]) -> None:
         world = World()
         world.submit("x")
 

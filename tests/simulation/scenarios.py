@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from routing import events as e
-from routing.simulator import Arrival, Fault, FaultKind, History, Noise, Point, Scenario, SimAgent
+from routing.simulated import History, Point
+from routing.simulator import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
 from tests.checker import Record, violations
 
 SKILLS = ("lint", "test", "write")

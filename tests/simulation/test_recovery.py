@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from routing import events as e
-from routing.simulator import Arrival, Fault, FaultKind, History, Point, Scenario, SimAgent, simulate
+from routing.simulated import History, Point
+from routing.simulator import Arrival, Fault, FaultKind, Scenario, SimAgent, simulate
 from tests.checker import recovery_times
 from tests.simulation.scenarios import POINTS, broken_promises, records
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from routing import events as e
 from routing.fleet import Fleet
-from routing.simulator import Row
+from routing.simulated import Row
 
 AGENTS = tuple(
     e.AgentSpec(name=name, tenant="t", skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels)
@@ -22,6 +22,7 @@ AGENTS = tuple(
     )
 )
 WORKERS = st.sampled_from(("w1", "w2"))
+PICK = st.integers(0, 99)  # which of the attempts in flight
 BEHIND = st.sampled_from((0, 0, 0, 1))  # how far behind the current attempt: stale reports are common
 KINDS = st.sampled_from(("agent", "bad_input", "timeout", "canceled"))
 ERRORS = st.builds(e.Error, kind=KINDS, message=st.just("no"), retryable=st.booleans())
@@ -43,11 +44,16 @@ class FleetMachine(RuleBasedStateMachine):
 
     # ---- what happens -------------------------------------------------------------------------------------------
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(target=tasks, priorities=st.lists(st.integers(0, 9), min_size=3, max_size=8))
+    def begin(self, priorities: list[int]) -> MultipleResults[str]:
         self.change_agents(AGENTS)
         for worker in self.lives:
             self.tell(e.Beat(worker=worker, incarnation="0", threads=3))
+        return multiple(*(self.submit_plain(priority) for priority in priorities))
+
+    @rule(target=tasks, priority=st.integers(0, 9))
+    def submit_plain(self, priority: int) -> str:
+        return self.accept(skill="lint", priority=priority)
 
     @rule(
         target=tasks,
@@ -61,16 +67,15 @@ class FleetMachine(RuleBasedStateMachine):
         max_attempts=st.integers(1, 3),
     )
     def submit(self, wait_s: float | None, deadline_s: float | None, **wishes: Any) -> str:
-        task = f"task-{len(self.rows)}"
-        spec = e.TaskSpec(
-            id=task,
-            tenant="t",
-            created_at=self.now,
-            timeout_s=20.0,
+        return self.accept(
             not_before=None if wait_s is None else self.now + wait_s,
             deadline=None if deadline_s is None else self.now + deadline_s,
             **wishes,
         )
+
+    def accept(self, **wishes: Any) -> str:
+        task = f"task-{len(self.rows)}"
+        spec = e.TaskSpec(id=task, tenant="t", created_at=self.now, timeout_s=20.0, **wishes)
         self.rows[task] = Row(spec)
         self.tell(e.Submitted(task=spec))
         return task
@@ -80,23 +85,26 @@ class FleetMachine(RuleBasedStateMachine):
         if not self.rows[task].ended:
             self.tell(e.Submitted(task=self.rows[task].spec))
 
-    @rule(task=tasks, behind=BEHIND, worker=WORKERS)
-    def started(self, task: str, behind: int, worker: str) -> None:
-        self.tell(e.Started(task=task, attempt=self.rows[task].attempt - behind, worker=worker))
+    @rule(pick=PICK, behind=BEHIND, worker=WORKERS)
+    def started(self, pick: int, behind: int, worker: str) -> None:
+        task, attempt = self.pick(pick, behind)
+        self.report(e.Started(task=task, attempt=attempt, worker=worker))
 
-    @rule(task=tasks, behind=BEHIND)
-    def noted(self, task: str, behind: int) -> None:
-        self.tell(e.Noted(task=task, attempt=self.rows[task].attempt - behind, kind="log", data={"message": "hm"}))
+    @rule(pick=PICK, behind=BEHIND)
+    def noted(self, pick: int, behind: int) -> None:
+        task, attempt = self.pick(pick, behind)
+        self.report(e.Noted(task=task, attempt=attempt, kind="log", data={"message": "hm"}))
 
-    @rule(task=tasks, behind=BEHIND, error=st.none() | ERRORS, again=st.sampled_from((None, None, 0.0, 3.0)))
-    def finished(self, task: str, behind: int, error: e.Error | None, again: float | None) -> None:
+    @rule(pick=PICK, behind=BEHIND, error=st.none() | ERRORS, again=st.sampled_from((None, None, 0.0, 3.0)))
+    def finished(self, pick: int, behind: int, error: e.Error | None, again: float | None) -> None:
+        task, attempt = self.pick(pick, behind)
         again_in_s = again if error else None
-        attempt = self.rows[task].attempt - behind
-        self.tell(e.Finished(task=task, attempt=attempt, output=attempt, error=error, retry_in_s=again_in_s))
+        self.report(e.Finished(task=task, attempt=attempt, output=attempt, error=error, retry_in_s=again_in_s))
 
-    @rule(task=tasks, behind=BEHIND)
-    def handed_back(self, task: str, behind: int) -> None:
-        self.tell(e.HandedBack(task=task, attempt=self.rows[task].attempt - behind))
+    @rule(pick=PICK, behind=BEHIND)
+    def handed_back(self, pick: int, behind: int) -> None:
+        task, attempt = self.pick(pick, behind)
+        self.report(e.HandedBack(task=task, attempt=attempt))
 
     @rule(task=tasks)
     def cancel(self, task: str) -> None:
@@ -160,6 +168,24 @@ class FleetMachine(RuleBasedStateMachine):
         self.registry = agents
         self.tell(e.AgentsChanged(agents=agents, strategies={("t", "lint"): "least_loaded", ("t", "test"): "typo"}))
 
+    def pick(self, pick: int, behind: int) -> tuple[str, int]:
+        """Return (task, attempt) of something in flight, or of anything if nothing is."""
+        names = [task for task, row in self.rows.items() if self.is_in_flight(row)] or [*self.rows]
+        task = names[pick % len(names)]
+        return task, self.rows[task].attempt - behind
+
+    def is_in_flight(self, row: Row) -> bool:
+        return not row.ended and row.phase in ("assigned", "working")
+
+    def report(self, fact: e.Started | e.Noted | e.Finished | e.HandedBack) -> None:
+        """Tell what a worker says of an attempt. If that is not the current one, nothing may come of it."""
+        row = self.rows[fact.task]
+        is_stale = not self.is_in_flight(row) or row.attempt != fact.attempt
+        effects = self.fleet.apply(fact, self.now)
+        assert not is_stale or not any(isinstance(effect, e.Recorded) for effect in effects)
+        self.take(effects)
+        self.take(self.fleet.due(self.now))
+
     def tell(self, fact: e.Fact) -> None:
         """Do as the controller does: a batch of one."""
         self.take(self.fleet.apply(fact, self.now))
@@ -180,8 +206,13 @@ class FleetMachine(RuleBasedStateMachine):
         row = self.rows[r.task]
         assert not row.ended, f"{r.kind} after the end"
         assert r.seq == row.seq + 1
+        assert not (row.cancel_asked and r.kind in ("assigned", "failed")), f"{r.kind} after a cancel"
+        assert r.kind != "working" or row.phase == "assigned"
+        if r.kind == "requeued":
+            is_try = row.phase == "working" and r.data["outcome"] != "returned"
+            assert r.data["tries"] == row.tries + is_try < row.spec.max_attempts
         if r.kind == "assigned":
-            assert row.phase != "assigned"
+            assert row.phase == "waiting"
             assert r.attempt == row.attempt + 1
             assert r.decision is not None
             assert r.decision.candidates[0]["agent"] == r.agent
@@ -191,14 +222,15 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         live = {task: row for task, row in self.rows.items() if not row.ended}
-        in_flight = {task: row for task, row in live.items() if row.phase in ("assigned", "working")}
+        in_flight = {task: row for task, row in live.items() if self.is_in_flight(row)}
         held = [task for agent in self.fleet.agents.values() for task in agent.running]
 
         assert self.fleet.tasks.keys() == live.keys()
         assert sorted(held) == sorted(in_flight)
         assert self.fleet.busy == len(in_flight)
         assert all(row.agent == self.fleet.tasks[task].agent for task, row in in_flight.items())
-        assert all(row.seq == self.fleet.tasks[task].seq for task, row in live.items())
+        assert all((row.seq, row.tries) == (known.seq, known.tries) for task, row in live.items()
+                   for known in [self.fleet.tasks[task]])  # fmt: skip
 
     @invariant()
     def who_waits_stands_in_one_lane(self) -> None:
@@ -227,7 +259,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.tell(e.Beat(worker=worker, incarnation=f"calm {life}", threads=3))
         self.take(self.fleet.due(self.now))
         for task, row in self.rows.items():
-            if not row.ended and row.phase in ("assigned", "working"):
+            if self.is_in_flight(row):
                 self.tell(e.Finished(task=task, attempt=row.attempt, output="done"))
 
 
@@ -243,6 +275,6 @@ def impossible(spec: e.TaskSpec) -> bool:
 
 
 FleetMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestFleet = FleetMachine.TestCase
