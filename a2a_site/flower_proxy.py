@@ -11,7 +11,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -33,11 +33,15 @@ SENT_BACK = (
     "content-type", "content-encoding", "content-length", "content-range", "accept-ranges", "cache-control", "etag",
     "last-modified", "vary",
 )  # fmt: skip
-# Flower's pages and its libraries (DataTables, Bootstrap) write style attributes. No script of theirs is inline.
+# Flower's pages and its libraries (DataTables, Bootstrap) write style attributes. One script of theirs is inline, in
+# the list of workers ("var autorefresh = 1"): it is allowed by its hash alone, because its pages share our origin.
+INLINE_SCRIPT = "sha256-A0YIP5A+DKoseGAUTHRoMPDkKPK5cKzfYH3mjcCKtj8="
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+    f"default-src 'none'; script-src 'self' '{INLINE_SCRIPT}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'"
 )
+KEPT_AS_IT_IS = "/@:!$&'()*+,;=~"  # in a path, RFC 3986
 LONGEST_FORM = 64 * 1024  # bytes; the datatable's question has about 3,000
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
@@ -110,7 +114,7 @@ async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
 def _address(path: str, query: str) -> httpx.URL:
     """Return the address at Flower, without user and password."""
     base = httpx.URL(settings.A2A_FLOWER_URL)
-    whole = httpx.URL(scheme=base.scheme, host=base.host, port=base.port, path=f"/flower/{path}")
+    whole = httpx.URL(f"{base.scheme}://{base.netloc.decode()}/flower/{quote(path, safe=KEPT_AS_IT_IS)}")
     return whole.copy_with(query=query.encode()) if query else whole
 
 

@@ -16,6 +16,7 @@ from a2a_site.child import Spec
 from a2a_site.console import Console
 from a2a_site.processes import Site
 from a2a_site.supervisor import Supervisor
+from routing import registry
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -68,6 +69,7 @@ class Up:
         call_command("collectstatic", interactive=False, verbosity=0)
         self._made_admin = auth.make_first_admin(self._site.home)
         self._is_empty = is_empty()
+        registry.ensure_handlers()
         connections.close_all()
 
     def _on_ready(self) -> None:
@@ -127,7 +129,7 @@ def announcement(home: Path, record: run_state.Record) -> list[str]:
         "",
         f"  Mission Control   {url}/",
         f"  Admin             {url}/admin/",
-        f"  API               {url}/api/v1/docs",
+        f"  API               {url}/api/v1/openapi.json",
     ]
     if record["flower"]:
         lines.append(f"  Flower            {url}/flower/")

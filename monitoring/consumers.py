@@ -117,11 +117,12 @@ class OverviewSocket(LiveSocket):
                 await self._begin(box)
             while True:
                 await box.wait()
-                await self._send_status(box)
                 if box.resync and box.status == live.OK:
                     await self._send_snapshot(box)
                 else:
                     await self._send_delta(box.take())
+                if box.status != live.OK or not box.resync:
+                    await self._send_status(box)  # after the figures: a live page shows no old ones
                 await asyncio.sleep(PACE_S)
 
     async def _begin(self, box: live.Mailbox) -> None:
@@ -178,6 +179,8 @@ class TaskSocket(LiveSocket):
         """Send all events after ``?seq=``, and each new one."""
         task, sent = str(self.scope["url_route"]["kwargs"]["task"]), self._asked_seq() or 0
         async with live.reader().mailbox(task=task) as box:
+            if box.status == live.OK:
+                await self.send_json({"type": "ok"})
             while True:
                 await self._send_status(box)
                 box.take()

@@ -114,7 +114,7 @@ class _Recorder:
     def publish(self, body: Any, *, headers: Mapping[str, Any], **properties: Any) -> None:
         """Submit the call, or hand it to the running attempt if it is its own (``retry``, ``replace``)."""
         kept = {name: properties[name] for name in ("correlation_id", "reply_to") if properties.get(name)}
-        call = kombu_json.loads(kombu_json.dumps({"body": body, "headers": dict(headers), "properties": kept}))
+        call = _as_json({"body": body, "headers": dict(headers), "properties": kept})
         current = get_current_task()
         executing = current is not None and current.request.id and not current.request.called_directly
         if executing and current.request.id == headers["id"] and isinstance(current, AgentTask):
@@ -128,6 +128,15 @@ class _Recorder:
             if executing:
                 raise SubmissionRefused(f"the next step was refused: {error}") from error
             raise
+
+
+def _as_json(call: dict[str, Any]) -> dict[str, Any]:
+    """Return the call as it will be read again. Raises ``BadInput`` for one that links back to itself."""
+    try:
+        return dict(kombu_json.loads(kombu_json.dumps(call)))
+    except (ValueError, TypeError, RecursionError) as error:
+        why = "it links back to itself" if "ircular" in str(error) or isinstance(error, RecursionError) else str(error)
+        raise errors.BadInput(why=f"The Celery call cannot be written as JSON: {why}.") from None
 
 
 def _persist(call: dict[str, Any]) -> None:

@@ -402,24 +402,59 @@ def _fact(raw: Mapping[str, Any]) -> Any:
         return None
 
 
+def _attempt(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what names the attempt. Raises for types that would stop the controller at its next commit."""
+    return {"task": _is(str, raw["t"]), "attempt": _is(int, raw["a"])}
+
+
+def _finished(raw: Mapping[str, Any]) -> e.Finished:
+    error, retry_in_s, call = raw.get("e"), raw.get("r"), raw.get("c")
+    return e.Finished(
+        **_attempt(raw),
+        output=raw.get("o"),
+        error=None if error is None else _is(dict, error),
+        retry_in_s=None if retry_in_s is None else max(0.0, float(retry_in_s)),
+        call=None if call is None else _is(dict, call),
+    )
+
+
+def _noted(raw: Mapping[str, Any]) -> e.Noted:
+    return e.Noted(**_attempt(raw), kind=raw["k"], data=_is(dict, raw["d"]))
+
+
+def _artifact(raw: Mapping[str, Any]) -> e.Noted:
+    data = _is(dict, raw["d"])
+    for name, kind in (("name", str), ("sha256", str), ("size", int), ("media_type", str)):
+        _is(kind, data[name])
+    return e.Noted(**_attempt(raw), kind="artifact", data=data)
+
+
+def _beat(raw: Mapping[str, Any]) -> e.Beat:
+    return e.Beat(
+        worker=_is(str, raw["w"]),
+        incarnation=_is(str, raw["i"]),
+        threads=_is(int, raw["n"]),
+        attempts=tuple((_is(str, task), _is(int, attempt)) for task, attempt in raw["f"]),
+        draining=_is(bool, raw["d"]),
+    )
+
+
+def _is(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.50} is not of type {kind.__name__}")
+    return value
+
+
 _READERS: dict[str, Any] = {
     "ring": lambda r: _RING,
-    "started": lambda r: e.Started(task=r["t"], attempt=r["a"], worker=r["w"]),
-    "finished": lambda r: e.Finished(
-        task=r["t"], attempt=r["a"], output=r.get("o"), error=r.get("e"), retry_in_s=r.get("r"), call=r.get("c")
-    ),
-    "progress": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="progress", data=r["d"]),
-    "log": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="log", data=r["d"]),
-    "artifact": lambda r: e.Noted(task=r["t"], attempt=r["a"], kind="artifact", data=r["d"]),
-    "returned": lambda r: e.HandedBack(task=r["t"], attempt=r["a"]),
-    "beat": lambda r: e.Beat(
-        worker=r["w"],
-        incarnation=r["i"],
-        threads=r["n"],
-        attempts=tuple((task, attempt) for task, attempt in r["f"]),
-        draining=r["d"],
-    ),
-    "gone": lambda r: e.WorkerGone(worker=r["w"], incarnation=r["i"]),
+    "started": lambda r: e.Started(**_attempt(r), worker=_is(str, r["w"])),
+    "finished": _finished,
+    "progress": _noted,
+    "log": _noted,
+    "artifact": _artifact,
+    "returned": lambda r: e.HandedBack(**_attempt(r)),
+    "beat": _beat,
+    "gone": lambda r: e.WorkerGone(worker=_is(str, r["w"]), incarnation=_is(str, r["i"])),
 }
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from routing import events as e
+from routing.artifacts import Store
 from routing.fleet import Restored
 from routing.models import (
     TERMINAL,
@@ -29,6 +32,7 @@ from routing.models import (
     TaskEvent,
     TaskState,
 )
+from routing.prepared import Prepared
 
 SLICE = 500  # tasks deleted in one transaction
 
@@ -69,16 +73,24 @@ def commit(
     leader's.
     """
     with transaction.atomic():
-        leads = Controller.objects.filter(id=1, epoch=epoch).update(
-            position=position, commit_seq=commit_seq, beat=F("beat") + 1
-        )
-        if not leads:
+        if not _advance(epoch, position, commit_seq):
             raise Deposed
         recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
         if recorded:
             _Pen().write(recorded)
         if done:
             Command.objects.filter(id__in=done).update(done_at=timezone.now())
+
+
+def _advance(epoch: int, position: str, commit_seq: int) -> bool:
+    """Note how far the log is read; False when ``epoch`` no longer leads."""
+    sql = f'UPDATE "{_CONTROLLER}" SET position = %s, commit_seq = %s, beat = beat + 1 WHERE id = 1 AND epoch = %s'
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (position, commit_seq, epoch))
+        return bool(cursor.rowcount == 1)
+
+
+_CONTROLLER = Controller._meta.db_table
 
 
 # ---- rows -------------------------------------------------------------------------------------------------------
@@ -192,19 +204,25 @@ class _Pen:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer beyond 64 bits, say
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _insert(model: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    values = {"task_id", *columns}
-    nullable = [f for f in model._meta.concrete_fields if f.attname not in values]
+def _insert(model: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(_insertion(model, columns), rows)
+
+
+@cache
+def _insertion(model: Any, columns: tuple[str, ...]) -> str:
+    nullable = [f for f in model._meta.concrete_fields if f.attname not in {"task_id", *columns}]
     assert all(f.null for f in nullable), "a column without a value would be left empty"
     names = ", ".join(f'"{column}"' for column in columns)
     marks = ", ".join(["%s"] * len(columns))
-    with connection.cursor() as cursor:
-        cursor.executemany(f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({marks})', rows)
+    return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({marks})'
 
 
 def _update(model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], dict[str, Any]]) -> None:
@@ -222,7 +240,27 @@ def _update(model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], d
 # ---- what the controller reads ----------------------------------------------------------------------------------
 
 
-def spec_of(task: Task) -> e.TaskSpec:
+class Unaccepted(NamedTuple):
+    """What the fleet has to know of a task, and what its message will carry. Named as the columns."""
+
+    id: UUID
+    tenant_id: str
+    skill: str
+    version: str
+    priority: int
+    labels: dict[str, str]
+    agent_pinned: str
+    agents_excluded: list[str]
+    not_before: dt.datetime | None
+    deadline: dt.datetime | None
+    timeout_s: float
+    max_attempts: int
+    created_at: dt.datetime
+    input: Any
+    call: Any
+
+
+def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
     """Return a task as the fleet sees it."""
     return e.TaskSpec(
         id=str(task.id),
@@ -241,9 +279,15 @@ def spec_of(task: Task) -> e.TaskSpec:
     )
 
 
-def unaccepted(limit: int) -> list[Task]:
+def unaccepted(limit: int) -> list[Unaccepted]:
     """Return tasks that no controller has accepted yet, oldest first."""
-    return list(Task.objects.filter(accepted_at__isnull=True).order_by("created_at")[:limit])
+    return [Unaccepted(*row) for row in _unaccepted(limit).rows()]
+
+
+@cache
+def _unaccepted(limit: int) -> Prepared:
+    tasks = Task.objects.filter(accepted_at__isnull=True).order_by("created_at")
+    return Prepared(lambda: tasks.values_list(*Unaccepted._fields)[:limit])
 
 
 def is_unaccepted(task: UUID) -> bool:
@@ -253,7 +297,12 @@ def is_unaccepted(task: UUID) -> bool:
 
 def open_commands(limit: int = 500) -> list[Command]:
     """Return requests that nobody has acted on, oldest first."""
+    if not _open_command.rows():  # nearly always
+        return []
     return list(Command.objects.filter(done_at__isnull=True).order_by("created_at")[:limit])
+
+
+_open_command = Prepared(lambda: Command.objects.filter(done_at__isnull=True).order_by().values_list("id")[:1])
 
 
 def live() -> Iterator[Restored]:
@@ -305,11 +354,21 @@ def delete_old(now: dt.datetime | None = None) -> int:
         )
         if not old:
             break
+        files = set(Artifact.objects.filter(task_id__in=old).values_list("sha256", flat=True))
         with transaction.atomic():
             for model in (TaskEvent, Attempt, Decision, Artifact, Command):
                 model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
+        _delete_files(files)
         deleted += len(old)
     CeleryState.objects.filter(expires_at__lt=timezone.now()).delete()
     ChordPart.objects.filter(created_at__lt=border).delete()
     return deleted
+
+
+def _delete_files(files: set[str]) -> None:
+    """Delete artifacts that no task has any more. One just put, whose event is on its way, is spared."""
+    kept = set(Artifact.objects.filter(sha256__in=files).values_list("sha256", flat=True))
+    store = Store(settings.A2A_ARTIFACTS_DIR)
+    for sha256 in files - kept:
+        store.delete(sha256, idle_s=3600)

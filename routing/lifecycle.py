@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,11 +12,12 @@ from uuid import UUID
 
 import orjson
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from routing import broker, errors, payloads, registry
 from routing.models import DEFAULT_TENANT, TERMINAL, Command, Task, new_id
+from routing.prepared import insert
 
 MAX_LABELS = 32
 MAX_WORDS_BYTES = 65_536  # of everything that is not the input
@@ -70,8 +72,9 @@ def submit(request: Request) -> Submitted:
         return Submitted(task=known, created=False)
     task = _row(request, digest)
     try:
-        with transaction.atomic():
-            task.save(force_insert=True)
+        # Alone, one statement is a transaction; within the caller's, its failure must leave that usable.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+            insert(task)
     except IntegrityError:  # somebody was faster with the same key or id
         known = _known(request, digest)
         if known is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -83,10 +84,11 @@ class Live:
         fleet = self._fleet
         agents, fleet.touched_agents = fleet.touched_agents, set()
         lanes, fleet.touched_lanes = fleet.touched_lanes, set()
+        moments = {at: _iso(at) for at in {r.at for r in recorded}}  # a commit's events have few
         delta: dict[str, Any] = {
             "seq": self.seq,
             "at": _iso(now),
-            "events": [self._event(r) for r in recorded],
+            "events": [self._event(r, moments) for r in recorded],
             "fleet": [self._agent(name) for name in sorted(agents) if name in fleet.agents],
             "lanes": [self._lane(key) for key in lanes],
             "workers": self._changed_workers(),
@@ -96,12 +98,12 @@ class Live:
             delta["reset"] = True
         return delta
 
-    def _event(self, r: e.Recorded) -> dict[str, Any]:
+    def _event(self, r: e.Recorded, moments: Mapping[float, str]) -> dict[str, Any]:
         return {
             "task": r.task,
             "seq": r.seq,
             "kind": r.kind,
-            "at": _iso(r.at),
+            "at": moments[r.at],
             "attempt": r.attempt,
             "agent": r.agent or None,
             "skill": r.skill,

@@ -14,6 +14,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from routing import policy
+
 DEFAULT_TENANT = "default"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z"
 NAME_RULE = "Use 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last."
@@ -109,6 +111,12 @@ class Skill(models.Model):
     idempotent = models.BooleanField(default=False, help_text="Doing it twice does no harm.")
     timeout_s = models.FloatField(default=300, help_text="Seconds one attempt may work.")
     max_attempts = models.PositiveSmallIntegerField(default=3, help_text="Attempts that began, before a task fails.")
+    strategy = models.CharField(
+        max_length=32,
+        choices=[(name, name) for name in policy.STRATEGIES],
+        default=policy.DEFAULT_STRATEGY,
+        help_text="How the agent is chosen among those with a free slot.",
+    )
 
     class Meta:
         ordering = ["tenant", "name", "version"]

@@ -1,4 +1,4 @@
-"""Celery's thread pool, mended: an attempt that breaks Celery itself frees its thread's place all the same."""
+"""Celery's thread pool, mended: a thread's place is free as soon as its attempt ends, however it ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.concurrency import thread
 from celery.concurrency.base import apply_target
+from celery.worker import state
+from kombu.asynchronous import get_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,10 @@ class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
     In Celery 5.7.0 an exception that escapes the tracer (a result backend that fails, say) is kept in a future that
     nobody reads: the request counts as active for ever, and with prefetch disabled the worker goes deaf after as many
     of them as it has threads.
+
+    And with prefetch disabled a worker whose threads are all busy asks the broker for nothing; when one of them ends,
+    nobody tells the event loop, which sleeps until its next timer, up to a second: two workers with 8 threads each
+    did 23 tasks of 20 ms a second.
     """
 
     def on_apply(
@@ -42,5 +48,17 @@ class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
                 log.exception("a task broke out of Celery's tracer")
                 if callback is not None:
                     callback((1, ExceptionInfo(), 0.0))
+            finally:
+                self._look_for_more()
 
         return _stock.ApplyResult(self.executor.submit(run))
+
+    def _look_for_more(self) -> None:
+        """Wake the event loop if it may have stopped asking for messages because every thread was busy."""
+        loop: Any = get_event_loop()
+        if loop is not None and len(state.reserved_requests) + 1 >= self.limit:
+            loop.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    """Waking the loop is enough: before it sleeps again, it asks for messages."""

@@ -25,10 +25,11 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from routing import executors, payloads
+from routing import executors, payloads, policy
 from routing.errors import BadRegistration, RoutingError
 from routing.events import AgentSpec
 from routing.models import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, Agent, ApiKey, Revision, Scope, Skill, Tenant
+from routing.prepared import Prepared
 
 MAX_CAPACITY = 10_000  # attempts one agent may hold at once
 MAX_COST_USD = 100_000  # of one attempt
@@ -136,7 +137,11 @@ def forget() -> None:
 
 def revision() -> int:
     """Return the number of the registry's last change."""
-    return Revision.objects.filter(id=1).values_list("number", flat=True).first() or 0
+    rows = _revision.rows()
+    return int(rows[0][0]) if rows else 0
+
+
+_revision = Prepared(lambda: Revision.objects.filter(id=1).values_list("number"))
 
 
 def agent_specs() -> tuple[AgentSpec, ...]:
@@ -145,8 +150,10 @@ def agent_specs() -> tuple[AgentSpec, ...]:
 
 
 def strategies() -> dict[tuple[str, str], str]:
-    """Return which strategy chooses for (tenant, skill), where it is not the default."""
-    return {}
+    """Return which strategy chooses for (tenant, skill), where it is not the default; the newest version's counts."""
+    rows = Skill.objects.exclude(strategy=policy.DEFAULT_STRATEGY)
+    chosen = sorted(rows, key=lambda skill: version_key(skill.version))
+    return {(str(skill.tenant_id), skill.name): skill.strategy for skill in chosen}
 
 
 def spec(agent: Agent) -> AgentSpec:

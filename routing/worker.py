@@ -138,6 +138,7 @@ class Runtime:
         self.store = Store(settings.A2A_ARTIFACTS_DIR)
         self.bus = broker.client()
         self.reporter = broker.Reporter(self.bus)
+        self.store.sweep()  # what a killed process left unfinished
         autodiscover_modules("agents")
         executors.load(settings.A2A_AGENT_MODULES)
         self._flights: dict[tuple[str, int], Flight] = {}
@@ -374,7 +375,8 @@ class Runtime:
             return
         serving = {queue.name for queue in consumer.task_consumer.queues}
         for name in sorted(wanted - serving):
-            consumer.add_task_queue(name)
+            # An attempt's message is a doorbell: the ledger offers again what got lost, so it needs no acknowledgement.
+            consumer.add_task_queue(name, no_ack=name.startswith("agent."))
         for name in sorted(n for n in serving - wanted if n.startswith("agent.")):
             consumer.cancel_task_queue(name)
 

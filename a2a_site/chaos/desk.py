@@ -202,7 +202,9 @@ class Desk:
             "accepted": self.accepted,
             "told": told,
             "events": [_event(event) for event in TaskEvent.objects.order_by("at", "task_id", "seq").iterator()],
-            "tasks": {str(id): {"state": state, "output": output, "max_attempts": limit} for id, state, output, limit in tasks},
+            "tasks": {
+                str(id): {"state": state, "output": output, "max_attempts": limit} for id, state, output, limit in tasks
+            },
             "attempts": [(str(task), number, state) for task, number, state in attempts],
         }
         Path(file).write_bytes(orjson.dumps(dump))

@@ -187,7 +187,7 @@ def call(found: Handler, context: Context, *, timeout_s: float) -> Any:
             output = asyncio.run(_attend(output, context, timeout_s))
     except ExecutorError:
         raise
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
+    except BaseException as error:  # whatever an agent raises ends its attempt, and nothing more
         raise _failed(error) from error
     return as_json(output)
 

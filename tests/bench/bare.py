@@ -1,5 +1,6 @@
 """Bare Celery, as one would set it up for speed: the same pool and broker, no events, results only where asked for."""
 
+import logging
 import os
 from typing import Any
 
@@ -28,6 +29,8 @@ app.conf.update(
     enable_utc=True,
     timezone="UTC",
 )
+for name in ("celery.app.trace", "celery.worker.strategy"):
+    logging.getLogger(name).setLevel(logging.WARNING)  # no lines for every task: as in our settings
 
 
 @app.task(name="bare.noop")

@@ -39,7 +39,7 @@ class Plant:
     def __init__(self) -> None:
         self.home: Path = settings.A2A_HOME
         self.redis_url = env.redis_url(self.home)
-        bare.app.conf.broker_url = settings.A2A_BROKER_URL
+        bare.app.conf.update(broker_url=settings.A2A_BROKER_URL)
         self.starts = self.home / "starts"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 

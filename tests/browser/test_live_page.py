@@ -48,8 +48,9 @@ def page(chromium: Browser, site: Site, admin: User, fleet: None, controller: Fa
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    log_in(opened, site)
-    yield opened
+    with controller.beating():
+        log_in(opened, site)
+        yield opened
     context.close()
     assert complaints == []
 
@@ -92,6 +93,7 @@ class TestLivePage:
     def test_keeps_its_rows_in_place_and_holds_new_ones_while_somebody_points_at_them(
         self, page: Page, controller: FakeController
     ) -> None:
+        expect(page.locator("#live")).to_have_text("Live")
         tasks = [new_task("code.lint") for _ in range(2)]
         controller.commit(record(tasks[0], "submitted"))
         first = page.locator("#tasks tbody tr").first
@@ -125,6 +127,7 @@ class TestLivePage:
 
     def test_says_that_no_controller_reports(self, page: Page, controller: FakeController) -> None:
         expect(page.locator("#live")).to_have_text("Live")
+        controller.is_silent = True
         controller.bus.delete("a2a:snapshot")
 
         expect(page.locator("#live")).to_have_text("No controller")

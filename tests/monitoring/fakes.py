@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -36,11 +39,31 @@ class FakeController:
     def __init__(self, url: str, *, seq: int = 0) -> None:
         self.bus = redis.Redis.from_url(url)
         self.seq = seq
+        self.is_silent = False
         self.fleet: dict[str, dict[str, Any]] = {}
         self.lanes: dict[str, dict[str, Any]] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.counters: dict[str, int] = {"completed": 0, "failed": 0, "waiting": 0, "working": 0}
         self.rates: dict[str, float] = {"completed_per_s": 0.0}
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """While inside, write the snapshot twice a second, unless ``is_silent``."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(0.5):
+                with suppress(redis.RedisError):
+                    if not self.is_silent:
+                        self.publish_snapshot()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def agent(
         self, name: str, *, running: int = 0, capacity: int = 4, state: str = "idle", **more: Any

@@ -135,8 +135,8 @@ class TestOverviewSocket:
         with socket(site, "/ws/live", cookie=session_cookie(admin)) as opened:
             stale = first(opened, "stale")
             controller.publish_snapshot()
-            first(opened, "ok")
             first(opened, "snapshot")
+            first(opened, "ok")
 
         assert stale["why"] == "controller"
         assert "manage.py up" in stale["text"]

@@ -12,7 +12,7 @@ import pytest
 from routing.simulator import simulate
 from tests.simulation.scenarios import broken_promises, records, scenario
 
-CHUNKS, SEEDS_EACH = 20, 110
+CHUNKS, SEEDS_EACH = 20, 105
 
 
 def failing(seed: int) -> str:

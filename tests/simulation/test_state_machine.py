@@ -49,7 +49,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.change_agents(AGENTS)
         for worker in self.lives:
             self.tell(e.Beat(worker=worker, incarnation="0", threads=3))
-        return multiple(*(self.submit_plain(priority) for priority in priorities))
+        return multiple(*[self.accept(skill="lint", priority=priority) for priority in priorities])
 
     @rule(target=tasks, priority=st.integers(0, 9))
     def submit_plain(self, priority: int) -> str:
@@ -275,6 +275,6 @@ def impossible(spec: e.TaskSpec) -> bool:
 
 
 FleetMachine.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestFleet = FleetMachine.TestCase
