@@ -5,6 +5,7 @@ Nothing here is the truth. A ring, a message or a delta may be lost or come twic
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -39,11 +40,11 @@ Lost = (redis.ConnectionError, redis.TimeoutError)
 
 
 @cache
-def client() -> redis.Redis:
-    """Return this process's Redis client. A call fails within 2 s if Redis does not answer; nothing is retried."""
+def client(timeout_s: float = 2.0) -> redis.Redis:
+    """Return this process's Redis client. A call fails in ``timeout_s`` if Redis does not answer; nothing is retried."""
     return redis.Redis.from_url(
         settings.A2A_REDIS_URL,
-        socket_timeout=2,
+        socket_timeout=timeout_s,
         socket_connect_timeout=1,
         health_check_interval=5,
         retry=Retry(NoBackoff(), 0),
@@ -191,7 +192,7 @@ class Message:
 def envelope(message: Message) -> dict[str, Any]:
     """Return the message as kombu's Redis transport puts it into a queue's list; the oldest is at the list's right."""
     return {
-        "body": orjson.dumps(message.body).decode(),
+        "body": _json(message.body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": message.headers,
@@ -203,6 +204,13 @@ def envelope(message: Message) -> dict[str, Any]:
             "priority": 0,
         },
     }
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a Celery call may hold what orjson refuses, such as an integer beyond 64 bits
+        return json.dumps(value).encode()
 
 
 class Publisher:
@@ -217,6 +225,9 @@ class Publisher:
         """Send all messages. Raises ``kombu.exceptions.OperationalError`` when the broker is out of reach."""
         if self._producer is None:
             self._connection = self._app.connection_for_write()
+            options = self._connection.transport_options
+            if "socket_timeout" in options:  # the leader must not stand still longer than its lead lasts
+                self._connection.transport_options = {**options, "socket_timeout": 1}
             self._producer = self._connection.Producer(auto_declare=False)
         try:
             with self._connection._reraise_as_library_errors():
@@ -234,7 +245,7 @@ class Publisher:
         """Send to Redis what kombu would send, which takes kombu ten times as long."""
         queues: dict[str, list[bytes]] = {}
         for message in messages:
-            queues.setdefault(message.queue, []).append(encode(envelope(message)))
+            queues.setdefault(message.queue, []).append(_json(envelope(message)))
         pipe = self._producer.channel.client.pipeline(transaction=False)
         for queue, envelopes in queues.items():
             pipe.lpush(queue, *envelopes)

@@ -36,9 +36,11 @@ LOOK_S = 0.5  # how often the ledger is looked into without a ring
 RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
 TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
+BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 TRIM_S = 5.0
 MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
+SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
 RETENTION_S = 3600.0
 KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
 
@@ -113,7 +115,7 @@ class _Reign:
     def __init__(self, controller: Controller, epoch: int) -> None:
         self.controller = controller
         self.epoch = epoch
-        self.bus = broker.client()
+        self.bus = broker.client(BUS_S)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position
@@ -121,16 +123,18 @@ class _Reign:
         self.revision = -1
         self._calls: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
         self._commands: dict[UUID, float] = {}  # settlements sent, by when
+        self._clock = time.time() - time.monotonic()  # leases must not end because somebody sets the clock
         self._heard_at = time.monotonic()
         self._looked_at = self._renewed_at = self._trimmed_at = 0.0
         self._tidied_at = time.monotonic()
         self._marked_at = 0.0
         self._bus_is_up = True
+        self._unsent_at: float | None = None  # when messages could not be sent
         self._run_id: str | None = None
 
     def run(self) -> None:
         """Take up what was in flight, then read, decide, commit and publish until the end."""
-        now = time.time()
+        now = self._now()
         effects = self._follow_registry(now)
         for restored in ledger.live():
             effects += self.fleet.restore(restored, now)
@@ -139,17 +143,23 @@ class _Reign:
             self._turn()
         ledger.give_up_lead(self.epoch)
 
+    def _now(self) -> float:
+        return self._clock + time.monotonic()
+
     def _turn(self) -> None:
         """One turn of the loop."""
         entries = self._read()
         failpoint("after_read")
-        now = time.time()
+        now = self._now()
         effects: list[e.Effect] = []
         gap = time.monotonic() - self._heard_at
         if self._bus_is_up:
             self._heard_at = time.monotonic()
             if gap > STALL_S:
                 effects += self.fleet.apply(e.Stalled(seconds=gap), now)
+            if self._unsent_at is not None and time.monotonic() - self._unsent_at > SEND_AGAIN_S:
+                self._unsent_at = None
+                effects += self.fleet.apply(e.MessagesLost(), now)
         rung = False
         position = self.position
         for entry_id, facts in entries:
@@ -172,21 +182,25 @@ class _Reign:
     def _read(self) -> list[tuple[str, list[Any]]]:
         """Return the next stream entries as (id, facts); empty when nothing came or Redis is out of reach."""
         due = self.fleet.next_due()
-        wait_s = self.controller._look_s if due is None else min(self.controller._look_s, due - time.time())
+        wait_s = self.controller._look_s if due is None else min(self.controller._look_s, due - self._now())
         try:
             if time.monotonic() - self._marked_at > MARK_S:
                 self._look_for_loss()
             answer: Any = self.bus.xread({broker.FACTS: self.position}, count=BATCH, block=max(1, int(wait_s * 1000)))
             self._bus_is_up = True
         except redis.RedisError as error:
-            if self._bus_is_up:
-                log.warning("controller: Redis is out of reach (%s); tasks are still accepted", error)
-            self._bus_is_up, self._marked_at = False, 0.0
+            self._lose_bus(error)
             self.controller.stopping.wait(0.2)
             return []
         if not answer:
             return []
         return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in answer[0][1]]
+
+    def _lose_bus(self, error: object) -> None:
+        """Note that Redis does not answer. Until ``_read`` hears it again nothing else waits for it."""
+        if self._bus_is_up:
+            log.warning("controller: Redis is out of reach (%s); tasks are still accepted", error)
+        self._bus_is_up, self._marked_at = False, 0.0
 
     def _look_for_loss(self) -> None:
         """Find out whether Redis lost what it held, or is another one than before: then send again."""
@@ -198,7 +212,7 @@ class _Reign:
             return
         log.warning("controller: Redis was %s; sending again what was not begun", "emptied" if emptied else "restarted")
         self.position = min(self.position, self._last_entry(), key=_entry_key)
-        effects = self.fleet.apply(e.MessagesLost(), time.time())
+        effects = self.fleet.apply(e.MessagesLost(), self._now())
         self._finish(effects, self.position, done=[], reset=True)
 
     def _last_entry(self) -> str:
@@ -294,7 +308,7 @@ class _Reign:
         if self.live.revision_is_new():
             said["revision"] = self.revision
         try:
-            if fences or said:
+            if (fences or said) and self._bus_is_up:
                 pipe = self.bus.pipeline(transaction=False)
                 for fence in fences:
                     pipe.set(broker.claim_key(fence.task, fence.attempt), broker.FENCED, ex=broker.CLAIM_S)
@@ -302,8 +316,11 @@ class _Reign:
                     pipe.publish(broker.WORKERS, orjson.dumps(said))
                 pipe.execute()
         except redis.RedisError as error:
-            log.warning("controller: workers could not be told (%s)", error)
-        self.controller.publish(self._messages([x for x in effects if isinstance(x, e.Dispatch)]))
+            self._lose_bus(error)
+        messages = self._messages([x for x in effects if isinstance(x, e.Dispatch)])
+        if messages and not (self._bus_is_up and self.controller.publish(messages)):
+            self._lose_bus("messages could not be sent")
+            self._unsent_at = time.monotonic()
 
     def _messages(self, dispatches: list[e.Dispatch]) -> list[broker.Message]:
         """Return the Celery messages of the attempts."""
@@ -341,14 +358,14 @@ class _Reign:
             if r.kind in ledger.TERMINAL_KINDS or r.call is not None:
                 self._calls.pop(r.task, None)
         try:
-            self.live.publish(self.bus, recorded, reset=reset)
+            self.live.publish(self.bus if self._bus_is_up else None, recorded, reset=reset)
         except redis.RedisError as error:
-            log.debug("controller: the delta could not be published: %s", error)
+            self._lose_bus(error)
 
     def _settle(self, command: UUID) -> None:
         """Have a worker tell a canvas of its task's end, again and again until one has."""
         now = time.monotonic()
-        if now - self._commands.get(command, -SETTLE_AGAIN_S) < SETTLE_AGAIN_S:
+        if now - self._commands.get(command, -SETTLE_AGAIN_S) < SETTLE_AGAIN_S or not self._bus_is_up:
             return
         self._commands[command] = now
         while len(self._commands) > 10_000:
@@ -369,7 +386,7 @@ class _Reign:
             try:
                 self.bus.xtrim(broker.FACTS, minid=self.position, approximate=True)
             except redis.RedisError:
-                self._bus_is_up, self._marked_at = False, 0.0
+                self._lose_bus("it could not be trimmed")
         if now - self._tidied_at > RETENTION_S:
             self._tidied_at = now
             self._call("routing.delete_old")

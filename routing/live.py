@@ -47,11 +47,13 @@ class Live:
         """Return True when the snapshot should be written although nothing was committed."""
         return time.monotonic() - self._snapshot_at > 1.0
 
-    def publish(self, bus: redis.Redis, recorded: list[e.Recorded], *, reset: bool) -> None:
-        """Tell watchers of a commit."""
+    def publish(self, bus: redis.Redis | None, recorded: list[e.Recorded], *, reset: bool) -> None:
+        """Tell watchers of a commit. With ``bus`` None it is only counted: they will see a gap in the numbers."""
         now = time.time()
         for r in recorded:
             self._count(r)
+        if bus is None:
+            return
         delta = self._delta(recorded, now, reset=reset)
         pipe = bus.pipeline(transaction=False)
         if recorded or reset:

@@ -142,7 +142,7 @@ class Runtime:
         autodiscover_modules("agents")
         executors.load(settings.A2A_AGENT_MODULES)
         self._flights: dict[tuple[str, int], Flight] = {}
-        self._stuck = 0
+        self._abandoned: set[Flight] = set()  # given up, and their threads have not come back
         self._lock = threading.Lock()
         self._consumer: Any = None
         self._beat_now = threading.Event()
@@ -312,8 +312,8 @@ class Runtime:
 
     def _land(self, flight: Flight) -> None:
         with self._lock:
-            if self._flights.pop(flight.key, None) is None:
-                self._stuck -= 1  # it was given up as stuck, and came back after all
+            self._flights.pop(flight.key, None)
+            self._abandoned.discard(flight)
 
     def tell_of(self, flight: Flight, kind: str, **data: Any) -> None:
         """Report something about a running attempt."""
@@ -339,7 +339,7 @@ class Runtime:
         """Say that this process lives, and exactly which attempts it has in flight."""
         with self._lock:
             attempts = [[f.task_id, f.attempt] for f in self._flights.values() if not f.is_over]
-            threads = max(0, self.threads - self._stuck)
+            threads = max(0, self.threads - len(self._abandoned))
         self.reporter.tell(
             {"k": "beat", "w": self.name, "i": self.incarnation, "n": threads, "f": attempts, "d": self.draining}
         )
@@ -415,32 +415,32 @@ class Runtime:
 
     def _watch(self, now: float) -> None:
         with self._lock:
-            flights = list(self._flights.values())
+            flights, abandoned = list(self._flights.values()), list(self._abandoned)
         for flight in flights:
-            if not flight.is_over and now > flight.deadline:
+            if now > flight.deadline:
                 flight.stop("timeout")
             if flight.stop_reason and now > flight.stopped_at + STOP_GRACE_S and not flight.is_over:
                 self._abandon(flight)
+        if not self.draining and any(now > flight.deadline + STOP_GRACE_S for flight in abandoned):
+            log.error("a thread does not come back after its time-out; this worker drains and restarts")
+            threading.Thread(target=self._drain_and_exit, name="drain", daemon=True).start()
 
     def _abandon(self, flight: Flight) -> None:
-        """Give up on a thread that does not return: its attempt and slot are free, the process ends when it can."""
-        log.error("task %s on %s does not stop; this worker drains and restarts", flight.task_id, flight.agent)
-        self._end(flight, e=self._error_of(flight, Exception()))
+        """Give up on an attempt that does not stop: its slot is free, its thread is when it comes back."""
+        log.warning("task %s on %s does not stop (%s)", flight.task_id, flight.agent, flight.stop_reason)
         with self._lock:
             if self._flights.pop(flight.key, None) is None:
                 return
-            self._stuck += 1
-        if not self.draining:
-            threading.Thread(target=self._drain_and_exit, name="drain", daemon=True).start()
+            self._abandoned.add(flight)
+        self._end(flight, e=self._error_of(flight, Exception()))
+        self._beat_now.set()
 
     def _drain_and_exit(self) -> None:
         """Take nothing new, let the others finish, end the process. Whoever started it starts it again."""
         self._drain()
         give_up = time.monotonic() + DRAIN_S
-        while self._flights and self._stuck > 0 and time.monotonic() < give_up:
+        while self._flights and time.monotonic() < give_up:
             time.sleep(WATCH_S)
-        if self._stuck <= 0:
-            log.warning("the stuck thread came back; this worker restarts all the same")
         self.hand_back()
         os._exit(70)
 

@@ -16,7 +16,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient
     (tmp_path / "a.js").write_text("1")
     (tmp_path.parent / "secret").write_text("2")
     monkeypatch.setattr(asgi, "static", asgi.Static(directory=tmp_path))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi.application), base_url="http://127.0.0.1")  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi.application), base_url="http://127.0.0.1")
 
 
 class TestApplication:

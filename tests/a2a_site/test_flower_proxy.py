@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 from pytest_django.fixtures import Settings
+from tornado.template import filter_whitespace
 
 from a2a_site import flower_proxy
 
@@ -136,7 +137,7 @@ class TestPolicy:
         templates = Path(flower.__file__).parent / "templates"
         pages = "".join(file.read_text() for file in templates.glob("*.html"))
         scripts = re.findall(r"<script(?![^>]*src)[^>]*>(.*?)</script>", pages, re.DOTALL)
-        rendered = [script.replace("{{ autorefresh }}", "1") for script in scripts]
+        rendered = [filter_whitespace("single", script.replace("{{ autorefresh }}", "1")) for script in scripts]
         digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in rendered}
 
         assert {f"sha256-{digest}" for digest in digests} == {flower_proxy.INLINE_SCRIPT}

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from monitoring.consumers import is_same_origin
 from tests.monitoring.fakes import FakeController, new_task, record
@@ -25,7 +26,7 @@ def socket(site: Site, path: str, *, cookie: str = "", origin: str = "") -> Iter
     """While inside, a WebSocket of a page of this site."""
     headers = {"Cookie": cookie} if cookie else {}
     address = site.url.replace("http", "ws") + path
-    with connect(address, origin=origin or site.url, additional_headers=headers, close_timeout=1) as opened:  # type: ignore[arg-type]
+    with connect(address, origin=Origin(origin or site.url), additional_headers=headers, close_timeout=1) as opened:
         yield opened
 
 
