@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from coordination.review import compose, source
 from coordination.review.checks.complexity import complexity
 from coordination.review.checks.deps import audit
@@ -14,7 +16,9 @@ from coordination.review.checks.inventory import inventory
 from coordination.review.checks.security import security
 from coordination.review.checks.tests_map import map_tests
 from coordination.review.findings import Finding, Outcome, as_json, output
+from coordination.review.intake import snapshots
 from coordination.review.plan import plan
+from routing.artifacts import Store
 from routing.executors import BadInput, Canceled, Context, handler
 
 PROGRESS_EVERY_S = 0.5
@@ -80,7 +84,7 @@ def run_compose(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     results = input.get("results", input.get("previous"))  # the checks before it in a chord come as ``previous``
     if not isinstance(results, list):
         raise BadInput("There are no results to compose. Give them as a list under results, or as a chord's header.")
-    counted = (r for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory")
+    counted = (r for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory" and "files" in r)
     review = compose.compose(title, input.get("inventory") or next(counted, {}), results, _kept)
     ctx.progress(0.5, f"{len(review.findings)} findings")
     ctx.artifact("findings.json", as_json(list(review.findings)), "application/json")
@@ -124,9 +128,10 @@ def _run(skill: str, check: Check, input: dict[str, Any], ctx: Context, *, only_
 
 
 def _project(input: dict[str, Any]) -> tuple[Path, list[str]]:
-    root = Path(input["root"])
-    if not root.is_absolute() or not root.is_dir():
-        raise BadInput(f"There is no directory {str(root)!r} on this worker. Give the absolute path of a snapshot.")
+    """Return the snapshot and the names of its files. What lies elsewhere on this machine is nobody's to review."""
+    root, kept = Path(input["root"]), snapshots()
+    if not source.is_inside(root, kept):
+        raise BadInput(f"There is no snapshot {str(root)!r}. Give the absolute path of a snapshot below {kept}.")
     files = input.get("files")
     return root, source.files_below(root) if files is None else list(files)
 
@@ -145,10 +150,6 @@ def _told(files: list[str], ctx: Context) -> Iterator[str]:
 
 def _kept(sha256: str) -> list[Finding] | None:
     """Return the findings of a check that had more than its output could hold, None if they are not in the store."""
-    from django.conf import settings
-
-    from routing.artifacts import Store
-
     try:
         with Store(settings.A2A_ARTIFACTS_DIR).open(sha256) as file:
             findings: list[Finding] = json.load(file)

@@ -7,6 +7,7 @@ counts once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -23,8 +24,10 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.utils import json as kombu_json
 
-from routing.celery_task import task_uuid
+from routing.celery_task import SubmissionRefused, task_uuid
 from routing.models import CeleryState, ChordPart, Command, Task, TaskState
+
+log = logging.getLogger(__name__)
 
 KEEP = timedelta(days=1)
 CELERY_STATES = {
@@ -172,9 +175,12 @@ def settle(command_id: str) -> None:
         if call is None:
             return
         args, kwargs, embed = call["body"]
-        request: Any = Context(call["headers"], args=args, kwargs=kwargs, **embed)
+        request: Any = Context(call["headers"], args=args, kwargs=kwargs, delivery_info={}, **embed)
         exception = meta(task, request.id)["result"]
-        celery.current_app.backend.mark_as_failure(request.id, exception, request=request, store_result=False)
+        try:
+            celery.current_app.backend.mark_as_failure(request.id, exception, request=request, store_result=False)
+        except SubmissionRefused as error:  # asking again would not help
+            log.warning("an error link of task %s was not submitted: %s", task.id, error)
         Command.objects.filter(id=command.id).update(done_at=timezone.now())
 
 

@@ -15,6 +15,7 @@ APPENDIX = 5_000  # places; findings.json has all
 _WORDS = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
 
 _SKILLS = {
+    "code.inventory": "Inventory",
     "code.lint": "Lint (ruff)",
     "code.complexity": "Complexity (mccabe)",
     "code.security": "Security (bandit)",
@@ -69,12 +70,18 @@ def compose(
     """
     grouped: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for result in results:
-        if isinstance(result, Mapping) and (skill := _skill(result)) not in ("", "code.inventory", "echo"):
-            grouped[skill].append(result)
+        if isinstance(result, Mapping) and _is_of_interest(result):
+            grouped[_skill(result)].append(result)
     order = [*_SKILLS, *sorted(grouped.keys() - _SKILLS.keys())]
     summaries = tuple(_summary(skill, grouped[skill], whole) for skill in order if skill in grouped)
     findings = in_order(finding for summary in summaries for finding in summary.findings)
     return Review(title=title, inventory=inventory, summaries=summaries, findings=tuple(findings))
+
+
+def _is_of_interest(result: Mapping[str, Any]) -> bool:
+    """Say whether it is the result of a check, or that of a count which failed."""
+    skill = _skill(result)
+    return "error" in result if skill == "code.inventory" else skill not in ("", "echo")
 
 
 def _skill(result: Mapping[str, Any]) -> str:
@@ -136,8 +143,10 @@ def _opening(review: Review) -> str:
     have, totals = review.inventory, review.totals
     python = have.get("python_files", 0)
     read = f"Read {_many(have.get('files', 0), 'file')} ({python:,} Python; {have.get('lines', 0):,} lines in all)."
+    read = read if have else "How much there is to read could not be counted."
     if not totals["findings"]:
-        return f"{read} **Nothing was found.**"
+        where = " in what was checked" if totals["failed_checks"] else ""
+        return f"{read} **Nothing was found{where}.**"
     return f"{read} Found **{_counts(totals)}** in {_many(totals['files'], 'file')}."
 
 

@@ -1,6 +1,6 @@
 """The demonstration fleet as data: its skills and its agents.  Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ class AgentDef:
     capacity: int = 2  # attempts at once
     labels: dict[str, str] = field(default_factory=dict)
     cost_usd: float = 0.0
+
+
+def confined(agent: AgentDef, folder: Path) -> AgentDef:
+    """Return the agent so that it reads snapshots below ``folder`` only; Python ones do so by themselves."""
+    if agent.executor != "command":
+        return agent
+    argv = [*agent.options["argv"], "--below", str(folder)]
+    return replace(agent, options={**agent.options, "argv": argv})
 
 
 def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:

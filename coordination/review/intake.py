@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from django.conf import settings
+
 from coordination.review import archives, git
 from coordination.review.snapshot import (
     SKIPPED_FOLDERS,
@@ -17,7 +19,12 @@ from coordination.review.snapshot import (
     Tree,
 )
 
-__all__ = ["Limits", "Refused", "Tree", "take"]
+__all__ = ["Limits", "Refused", "Tree", "snapshots", "take"]
+
+
+def snapshots() -> Path:
+    """Return the directory that holds the snapshots of all reviews, each below a name of its own."""
+    return Path(settings.A2A_HOME) / "reviews"
 
 
 def take(source: Path, into: Path, limits: Limits | None = None) -> Tree:

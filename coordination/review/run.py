@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,21 @@ from uuid import UUID
 from celery import chain, group
 from django.conf import settings
 
-from coordination.review import fleet, snapshot
-from coordination.review.intake import Tree, take
+from coordination.review import fleet
+from coordination.review.intake import Tree, snapshots, take
 from coordination.review.plan import Chunk, plan
-from routing import registry
+from routing import lifecycle, registry
 from routing.artifacts import Store
-from routing.models import TERMINAL, Skill, Task, TaskState, new_id
+from routing.errors import AlreadyEnded
+from routing.models import DEFAULT_TENANT, TERMINAL, Skill, Task, TaskState, new_id
 from routing.tasks import run_agent_task
 
 PER_CHUNK = ("code.lint", "code.complexity", "code.security")
 WHOLE = ("code.inventory", "code.duplication", "deps.audit", "tests.map")
+PLAN, REPORT = "code.plan", "report.compose"
+UNSTARTED_S = 3600.0  # a snapshot that has no task for so long was left by a process that was killed
+CANCEL_S = 15.0  # tasks that are asked to stop have so long before nobody waits for them any more
+LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A task of the review that ended without an output."""
+
+    task: UUID
+    skill: str
+    state: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.skill} {self.state}: {self.why.rstrip('.')}. See /tasks/{self.task} on the dashboard."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a review is."""
 
@@ -47,12 +68,14 @@ class Progress:
     steps: int
     working: Mapping[str, int]  # agent → its tasks at work, only those at work
     waiting: int
-    failure: str = ""  # the first task that failed, in words
+    failures: tuple[Failure, ...] = ()  # of checks: the report says what is not covered
+    failure: Failure | None = None  # without this one there can be no report
+    is_chord_broken: bool = False  # every check has ended, not all of them well
     is_done: bool = False
 
 
 def ensure_fleet() -> None:
-    """Register the demonstration fleet's skills and agents where they are missing."""
+    """Register the demonstration fleet's skills and agents where they are missing; mend what is out of date."""
     skills: dict[str, Skill] = {}
     for skill in fleet.SKILLS:
         skills[skill.name] = registry.ensure_skill(
@@ -68,7 +91,7 @@ def ensure_fleet() -> None:
             agent.name,
             skills=[skills[name] for name in agent.skills],
             executor=agent.executor,
-            options=agent.options,
+            options=fleet.confined(agent, snapshots()).options,
             description=agent.description,
             capacity=agent.capacity,
             labels=agent.labels,
@@ -77,30 +100,32 @@ def ensure_fleet() -> None:
 
 
 def start(source: Path) -> Run:
-    """Return a review of the project at ``source``, submitted. Raises ``snapshot.Refused``."""
+    """Return a review of the project at ``source``, submitted. Raises ``intake.Refused`` with nothing left behind."""
     context = new_id()
     tree = take(source, directory(context))
     try:
-        if not tree.python_files:
-            raise snapshot.NoPython(source=source)
         checks = list(_checks(tree, plan(tree.python_files), context))
         result = _canvas(tree, checks, context).apply_async()
     except BaseException:
-        shutil.rmtree(tree.root, ignore_errors=True)
+        cancel(context, patience_s=0)
+        shutil.rmtree(directory(context), ignore_errors=True)
         raise
     return Run(context=context, tree=tree, checks=len(checks), report=UUID(result.id))
 
 
 def directory(context: UUID) -> Path:
     """Return where the snapshot of a review is kept until it ends."""
-    return Path(settings.A2A_HOME) / "reviews" / str(context)
+    return snapshots() / str(context)
 
 
 def _canvas(tree: Tree, checks: list[Any], context: UUID) -> Any:
-    root = {"root": str(tree.root)}
-    first = run_agent_task.si(skill="code.plan", input=root, context=str(context))
-    last = run_agent_task.s(skill="report.compose", input={**root, "title": tree.name}, context=str(context))
+    first = run_agent_task.si(skill=PLAN, input={"root": str(tree.root)}, context=str(context))
+    last = run_agent_task.s(skill=REPORT, input=_heading(tree), context=str(context))
     return chain(first, group(checks), last)
+
+
+def _heading(tree: Tree) -> dict[str, Any]:
+    return {"root": str(tree.root), "title": tree.name}
 
 
 def _checks(tree: Tree, chunks: tuple[Chunk, ...], context: UUID) -> Iterator[Any]:
@@ -115,19 +140,50 @@ def _checks(tree: Tree, chunks: tuple[Chunk, ...], context: UUID) -> Iterator[An
 
 def progress(run: Run) -> Progress:
     """Return how far the review is, from the ledger."""
-    rows = Task.objects.filter(context=run.context).values_list("id", "state", "agent", "skill", "error")
-    working: dict[str, int] = {}
-    ended = waiting = 0
-    failure, is_done = "", False
-    for task, state, agent, skill, error in rows:
-        ended += state in TERMINAL
-        if state == TaskState.WORKING:
-            working[agent] = working.get(agent, 0) + 1
-        waiting += state == TaskState.SUBMITTED
-        if state in TERMINAL and state != TaskState.COMPLETED and not failure:
-            failure = f"{skill} {state}: {(error or {}).get('message', 'no reason given')} (task {task})"
-        is_done |= task == run.report and state == TaskState.COMPLETED
-    return Progress(ended=ended, steps=run.steps, working=working, waiting=waiting, failure=failure, is_done=is_done)
+    rows = Task.objects.filter(context=run.context).only("id", "state", "agent", "skill", "error")
+    tasks = {task.id: task for task in rows}
+    states = Counter(task.state for task in tasks.values())
+    bad = [_failure(task) for task in tasks.values() if task.state in TERMINAL and task.state != TaskState.COMPLETED]
+    checks = [task for task in tasks.values() if task.skill not in (PLAN, REPORT)]
+    ended = len(checks) == run.checks and all(task.state in TERMINAL for task in checks)
+    return Progress(
+        ended=sum(states[state] for state in TERMINAL),
+        steps=run.steps,
+        working=Counter(task.agent for task in tasks.values() if task.state == TaskState.WORKING),
+        waiting=states[TaskState.SUBMITTED],
+        failures=tuple(failure for failure in bad if failure.skill not in (PLAN, REPORT)),
+        failure=next((failure for failure in bad if failure.skill in (PLAN, REPORT)), None),
+        is_chord_broken=ended and any(task.state != TaskState.COMPLETED for task in checks),
+        is_done=run.report in tasks and tasks[run.report].state == TaskState.COMPLETED,
+    )
+
+
+def _failure(task: Task) -> Failure:
+    why = (task.error or {}).get("message") or "no reason given"
+    return Failure(task=task.id, skill=task.skill, state=task.state, why=why)
+
+
+def compose_anyway(run: Run) -> None:
+    """Submit the report of a review whose chord is broken: what failed is named in it. Asked again it does nothing."""
+    rows = Task.objects.filter(context=run.context).exclude(skill__in=(PLAN, REPORT)).order_by("id")
+    results = [task.output if task.state == TaskState.COMPLETED else _gap(task) for task in rows]
+    lifecycle.submit(
+        lifecycle.Request(
+            id=run.report,
+            context=run.context,
+            skill=REPORT,
+            input={**_heading(run.tree), "results": results},
+            origin="review",
+        )
+    )
+
+
+def _gap(task: Task) -> dict[str, Any]:
+    """Return what the composer is told of a check that has no output."""
+    files: Sequence[str] = (task.input or {}).get("files") or ()
+    what = f"{len(files)} files from {files[0]} to {files[-1]}" if len(files) > 1 else "".join(files) or "every file"
+    why = str(_failure(task).why).rstrip(".")
+    return {"skill": task.skill, "error": {"message": f"{why} ({what}; task {task.id} {task.state})"}}
 
 
 def report(run: Run) -> bytes:
@@ -137,6 +193,31 @@ def report(run: Run) -> bytes:
         return file.read()
 
 
+def cancel(context: UUID, *, patience_s: float = CANCEL_S) -> int:
+    """Return how many tasks of the review were asked to stop, after they have stopped or the patience is at its end."""
+    asked: set[UUID] = set()
+    give_up = time.monotonic() + patience_s
+    while True:
+        rows = Task.objects.filter(context=context).exclude(state__in=TERMINAL)
+        live = set(rows.values_list("id", flat=True))
+        for task in live - asked:
+            with suppress(AlreadyEnded):
+                lifecycle.cancel(task, tenant=DEFAULT_TENANT, by="manage.py review", reason="the review was given up")
+        asked |= live
+        if not live or time.monotonic() >= give_up:
+            return len(asked)
+        time.sleep(LOOK_S)
+
+
 def clean_up(run: Run) -> None:
     """Delete the snapshot."""
-    shutil.rmtree(run.tree.root, ignore_errors=True)
+    shutil.rmtree(directory(run.context), ignore_errors=True)
+
+
+def sweep() -> None:
+    """Delete the snapshots of reviews that nobody works on: their commands were killed before they could."""
+    for folder in snapshots().glob("*-*-*-*-*"):
+        tasks = Task.objects.filter(context=UUID(folder.name))
+        is_old = time.time() - folder.stat().st_mtime > UNSTARTED_S
+        if not tasks.exclude(state__in=TERMINAL).exists() and (is_old or tasks.exists()):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -35,6 +35,12 @@ def is_test(path: str) -> bool:
     return named or "tests" in folders
 
 
+def is_inside(root: Path, folder: Path) -> bool:
+    """Say whether ``root`` is a directory somewhere below ``folder``, whatever links and ``..`` are in its name."""
+    # is_dir() first: it says no to names that resolve() cannot take.
+    return root.is_absolute() and root.is_dir() and folder.resolve() in root.resolve().parents
+
+
 def files_below(root: Path) -> list[str]:
     """Return the names of all regular files below ``root``, relative, with forward slashes; links are not followed."""
     found = []

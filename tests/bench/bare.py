@@ -11,7 +11,7 @@ from tests.bench.body import note_start
 QUEUE = "bare"
 RESULTS = "A2A_BENCH_RESULTS"  # environment: URL of the result backend; unset: none
 
-app = Celery("bare")
+app = Celery("bare", set_as_current=False)  # ours may live in the same process
 app.conf.update(
     broker_url=os.environ.get("BROKER_URL", "memory://"),
     result_backend=os.environ.get(RESULTS) or None,

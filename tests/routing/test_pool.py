@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery.concurrency.thread import TaskPool
 
 from routing.pool import ThreadPool
-
-Start = Callable[[Any], Any]
-
 
 @pytest.fixture(params=[ThreadPool, TaskPool], ids=["ours", "stock"])
 def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
@@ -35,14 +32,14 @@ class TestOnApply:
     def test_calls_back_with_the_result(self, pool: Any) -> None:
         heard: list[Any] = []
 
-        pool.on_apply(lambda: (0, 5, 0.1), callback=heard.append).wait(10)
+        pool.on_apply(lambda: (0, 5, 0.1), (), callback=heard.append).wait(10)
 
         assert heard == [(0, 5, 0.1)]
 
     def test_says_when_it_begins(self, pool: Any) -> None:
         began = threading.Event()
 
-        pool.on_apply(lambda: None, callback=lambda _: None, accept_callback=lambda *_: began.set()).wait(10)
+        pool.on_apply(lambda: None, (), callback=lambda _: None, accept_callback=lambda *_: began.set()).wait(10)
 
         assert began.is_set()
 
@@ -53,19 +50,19 @@ class TestOnApply:
         """
         heard: list[Any] = []
 
-        pool.on_apply(broken, callback=heard.append).wait(10)
+        pool.on_apply(broken, (), callback=heard.append).wait(10)
 
         if isinstance(pool, ThreadPool):
             [(failed, info, _)] = heard
-            assert (failed, type(info.exception)) == (1, Broken)
+            assert (failed, type(info.exception.exc)) == (1, Broken)
         else:
             assert heard == []
 
     def test_goes_on_after_more_breaks_than_it_has_threads(self, pool: Any) -> None:
         for _ in range(5):
-            pool.on_apply(broken, callback=lambda _: None)
+            pool.on_apply(broken, (), callback=lambda _: None)
         heard: list[Any] = []
 
-        pool.on_apply(lambda: (0, 5, 0.1), callback=heard.append).wait(10)
+        pool.on_apply(lambda: (0, 5, 0.1), (), callback=heard.append).wait(10)
 
         assert heard == [(0, 5, 0.1)]

@@ -185,19 +185,20 @@ def main(argv: list[str] | None = None) -> int:
     """Answer the request on stdin; return the exit code, 0 unless the request is no good."""
     options = argparse.ArgumentParser(description="Lint Python files as the skill code.lint.")
     options.add_argument("--pace", type=float, default=0.0, help="seconds to wait per file, to be a slower agent")
-    pace = options.parse_args(argv).pace
+    options.add_argument("--below", type=Path, default=Path("/"), help="read nothing outside this directory (/)")
+    asked = options.parse_args(argv)
     try:
         request = json.load(sys.stdin)
         wanted = request.get("input", request)
         root = Path(wanted["root"])
-        if not root.is_dir():
-            raise ValueError(f"there is no directory {root}")
+        if not source.is_inside(root, asked.below):
+            raise ValueError(f"there is no directory {root} below {asked.below}")
         files = list(filter(source.is_python, wanted["files"] if "files" in wanted else source.files_below(root)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f'The request cannot be used ({error!r}). Send {{"root": "/directory", "files": ["name.py"]}}.'
         _say(type="error", message=message, retryable=False)
         return 2
-    _answer(root, files, pace)
+    _answer(root, files, asked.pace)
     return 0
 
 
