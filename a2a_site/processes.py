@@ -188,7 +188,7 @@ def flower(site: Site, environment: Mapping[str, str]) -> list[list[Spec]]:
     port = site.flower_port
     if port is None:
         return []
-    options = ["--address=127.0.0.1", f"--port={port}", "--url_prefix=flower", "--max_tasks=5000"]
+    options = ["--address=127.0.0.1", f"--port={port}", "--url_prefix=flower", "--read_only", "--max_tasks=5000"]
     spec = Spec(
         name="flower",
         command=celery("flower", *options),

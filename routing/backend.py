@@ -175,10 +175,11 @@ def settle(command_id: str) -> None:
         if call is None:
             return
         args, kwargs, embed = call["body"]
-        request: Any = Context(call["headers"], args=args, kwargs=kwargs, delivery_info={}, **embed)
+        headers = {**call["headers"], "a2a": {"task": str(task.id)}}  # so that its own end is not stored again
+        request: Any = Context(headers, args=args, kwargs=kwargs, delivery_info={}, **embed)
         exception = meta(task, request.id)["result"]
         try:
-            celery.current_app.backend.mark_as_failure(request.id, exception, request=request, store_result=False)
+            celery.current_app.backend.mark_as_failure(request.id, exception, request=request)
         except SubmissionRefused as error:  # asking again would not help
             log.warning("an error link of task %s was not submitted: %s", task.id, error)
         Command.objects.filter(id=command.id).update(done_at=timezone.now())

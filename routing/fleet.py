@@ -18,7 +18,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from routing import events as e
@@ -33,6 +33,7 @@ TIMEOUT_GRACE_S = 5.0  # the worker ends an attempt at its time-out; this is for
 CANCEL_GRACE_S = 30.0  # likewise for an attempt that was asked to stop
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 P95_RATIO = 3.0  # an attempt is overdue beyond so many times its predicted seconds
+SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 KEPT_LANES = 2_000  # empty lanes are kept for the next task of their kind, up to so many
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
 BLAMELESS = frozenset({"bad_input", "canceled", "deadline"})  # errors that say nothing about the agent
@@ -56,6 +57,7 @@ class _Task:
     lease_until: float = 0.0
     delayed_until: float = 0.0
     look_at: float = math.inf  # when ``due`` looks at it next
+    losses: int = 0  # attempts that were lost with their worker
     cancel_asked_at: float | None = None
     failed_on: set[str] = field(default_factory=set)
 
@@ -111,6 +113,7 @@ class Fleet:
         self._lanes_of: dict[str, set[LaneKey]] = {}  # agent → lanes it is able for
         self._free: set[str] = set()  # agents with a free slot
         self._rated: dict[str, dict[tuple[str, str], policy.Ranked]] = {}  # agent → skill → its score at this instant
+        self._alone: set[str] = set()  # suspects in flight: at most one, but for those restored
         self._assigned = 0  # attempts sent and not begun
         self._working: Counter[str] = Counter()  # worker → attempts it works on
         self._out: list[e.Effect] = []
@@ -153,6 +156,7 @@ class Fleet:
             cancel_asked_at=now if restored.cancel_asked else None,
         )
         self.tasks[spec.id] = task
+        self._suspect(task, restored.tries)
         if restored.phase in ("waiting", "delayed"):
             self._wait(task, now)
             return self._drain()
@@ -379,6 +383,8 @@ class Fleet:
         task.tries += 1
         task.failed_on.add(task.agent)
         kind = error.get("kind", "agent")
+        if kind == "lost":
+            self._suspect(task, task.losses + 1)
         if kind not in BLAMELESS:
             self.estimates.failed(task.agent)
         if task.cancel_asked_at is not None:
@@ -443,6 +449,8 @@ class Fleet:
         self._rated.clear()
         while heads and room > 0 and self._free:
             _, task_id, key = heapq.heappop(heads)
+            if key.alone and self._alone:
+                continue  # its end gives this lane new hope
             lane = self.lanes[key]
             if not self._assign_one(self.tasks[task_id], lane, served, now):
                 continue
@@ -568,6 +576,8 @@ class Fleet:
             spec = e.AgentSpec(name=task.agent, tenant="", skills=frozenset(), capacity=1, enabled=False)
             agent = self.agents[task.agent] = _Agent(spec, gone=True)
         agent.running[task.spec.id] = None
+        if task.lane.alone:
+            self._alone.add(task.spec.id)
         self._count_slots(agent)
         if task.phase == "assigned":
             self._assigned += 1
@@ -578,6 +588,9 @@ class Fleet:
     def _release(self, task: _Task) -> None:
         agent = self.agents[task.agent]
         del agent.running[task.spec.id]
+        if task.spec.id in self._alone:
+            self._alone.discard(task.spec.id)
+            self._hopeful.update(key for key in self._waiting if key.alone)
         self._count_slots(agent)
         if task.phase == "assigned":
             self._assigned -= 1
@@ -586,6 +599,12 @@ class Fleet:
         self.touched_agents.add(task.agent)
         self._hopeful.update(self._lanes_of.get(task.agent, set()) & self._waiting)
         self._forget_if_gone(task.agent)
+
+    def _suspect(self, task: _Task, losses: int) -> None:
+        """Count a loss; a task that was lost too often waits in a lane whose tasks run one at a time."""
+        task.losses = losses
+        if losses >= SUSPECT_AFTER:
+            task.lane = replace(task.lane, alone=True)
 
     def _count_slots(self, agent: _Agent) -> None:
         if len(agent.running) < agent.spec.capacity and not agent.gone:

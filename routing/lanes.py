@@ -23,6 +23,7 @@ class LaneKey:
     labels: Labels
     pinned: str
     excluded: tuple[str, ...]
+    alone: bool = False  # one at a time in the whole fleet: workers have died of them, or beside them
 
     @classmethod
     def of(cls, task: TaskSpec) -> LaneKey:
@@ -34,6 +35,7 @@ class LaneKey:
         parts += [f"{label}={value}" for label, value in self.labels]
         parts += [f"→{self.pinned}"] if self.pinned else []
         parts += [f"-{name}" for name in self.excluded]
+        parts += ["(one at a time)"] if self.alone else []
         return " ".join(parts)
 
 

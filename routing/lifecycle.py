@@ -191,7 +191,11 @@ def _skill(request: Request) -> registry.SkillFacts:
 def _check_form(request: Request) -> None:
     """Raise a ``RoutingError`` that points at what no task could ever hold."""
     payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES, at="/input")
-    words: dict[str, Any] = {"version": request.version, "labels": dict(request.labels), "exclude": list(request.exclude)}
+    words: dict[str, Any] = {
+        "version": request.version,
+        "labels": dict(request.labels),
+        "exclude": list(request.exclude),
+    }
     words |= {"agent": request.agent, "idempotency_key": request.idempotency_key}
     payloads.check(words, max_bytes=MAX_WORDS_BYTES)
     _check_numbers(request)

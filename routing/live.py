@@ -117,7 +117,7 @@ class Live:
     def _agent(self, name: str) -> dict[str, Any]:
         agent = self._fleet.agents[name]
         spec, running = agent.spec, len(agent.running)
-        state = "draining" if spec.draining else "busy" if running >= spec.capacity else "idle"
+        state = "draining" if spec.draining else "busy" if running else "idle"
         state = "disabled" if not spec.enabled else state
         return {"agent": name, "tenant": spec.tenant, "running": running, "capacity": spec.capacity, "state": state,
                 "skills": sorted({skill for skill, _ in spec.skills})}  # fmt: skip

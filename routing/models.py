@@ -216,13 +216,17 @@ class Task(models.Model):
                 name="task_finished_exactly_if_terminal",
             ),
         ]
+        permissions = [("view_flower", "Can see Flower")]
         indexes = [
             # The controller looks here for tasks that no ring told it of.
             models.Index(fields=["created_at"], condition=Q(accepted_at__isnull=True), name="task_unaccepted"),
             # Rebuilding the fleet after a restart.
             models.Index(fields=["state"], condition=~Q(state__in=TERMINAL), name="task_live"),
-            # GET /tasks, newest first.
+            # GET /tasks, newest first; and the same over all tenants, for operators.
             models.Index(fields=["tenant", "-created_at", "-id"], name="task_newest"),
+            models.Index(fields=["-created_at", "-id"], name="task_newest_of_all"),
+            # The tasks of one piece of work.
+            models.Index(fields=["context"], condition=Q(context__isnull=False), name="task_of_context"),
             # Retention deletes by the time a task ended.
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="task_finished"),
         ]

@@ -19,7 +19,7 @@ from celery import bootsteps, signals
 from celery.exceptions import Ignore
 from celery.worker.consumer import Consumer as CeleryConsumer
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 from django.utils.module_loading import autodiscover_modules
 
 from routing import broker, celery_task, errors, executors, payloads, registry
@@ -158,13 +158,12 @@ class Runtime:
             raise Ignore
         _, value, _ = celery_task.bind(*request.args, **request.kwargs)
         flight = Flight(self, facts, value)
-        if not self._claim(flight):
+        if not self._claim(flight) or not self._takes_off(flight):
             raise Ignore
-        with self._lock:
-            self._flights[flight.key] = flight
+        request.flight = flight
         try:
             output = self._run(flight)
-        except Exception as error:
+        except BaseException as error:  # whatever it is, the attempt is over
             self._failed(flight, error)
             raise Ignore from None
         if flight.is_over or self._is_fenced(request, flight):
@@ -190,9 +189,15 @@ class Runtime:
             self._continuation_failed(flight, why, retryable=True)
             self._land(flight)
 
+    def _takes_off(self, flight: Flight) -> bool:
+        """Note the flight; False if this process runs the attempt already, and Redis has forgotten its claim."""
+        with self._lock:
+            return self._flights.setdefault(flight.key, flight) is flight
+
     def _flight_of(self, request: Any) -> Flight | None:
-        facts = request.get("a2a")
-        return self._flights.get((facts["task"], facts["attempt"])) if facts else None
+        """Return the flight of this very delivery: a duplicate's end must not end the one that is under way."""
+        flight = getattr(request, "flight", None)
+        return flight if isinstance(flight, Flight) and self._flights.get(flight.key) is flight else None
 
     def _continuation_failed(self, flight: Flight, why: str, *, retryable: bool) -> None:
         message = f"it succeeded, and what follows it could not be submitted: {why}"
@@ -200,7 +205,7 @@ class Runtime:
 
     def ask_again(self, request: Any, call: dict[str, Any], *, in_s: float) -> None:
         """Ask for another attempt: Celery's ``retry`` and ``replace`` inside an agent's function come here."""
-        flight = self._flights[request.a2a["task"], request.a2a["attempt"]]
+        flight = request.flight
         error = {"kind": "agent", "message": "the agent asked to be tried again", "retryable": True}
         self._end(flight, e=error, r=in_s, c=call)
 
@@ -284,12 +289,12 @@ class Runtime:
             )
         return output
 
-    def _failed(self, flight: Flight, error: Exception) -> None:
+    def _failed(self, flight: Flight, error: BaseException) -> None:
         if not flight.is_over:
             self._end(flight, e=self._error_of(flight, error))
         self._land(flight)
 
-    def _error_of(self, flight: Flight, error: Exception) -> dict[str, Any]:
+    def _error_of(self, flight: Flight, error: BaseException) -> dict[str, Any]:
         if flight.stop_reason == "timeout":
             message = f"did not end within {flight.timeout_s:g} s"
             return {"kind": "timeout", "message": message, "retryable": True}
@@ -329,7 +334,10 @@ class Runtime:
         self.name = consumer.hostname
         self.threads = int(consumer.controller.concurrency)
         self._revision = -1
-        self._follow_registry()
+        try:
+            self._follow_registry()
+        except DatabaseError as error:  # this process must not end for it: the next beat asks again
+            log.warning("the registry could not be read: %s", error)
         if first:
             for run in (self._beat_loop, self._watch_loop, self._listen_loop):
                 threading.Thread(target=run, name=run.__name__, daemon=True).start()
@@ -393,6 +401,9 @@ class Runtime:
                         self._hear(orjson.loads(said["data"]))
             except redis.RedisError:
                 time.sleep(0.5)  # nothing is lost: a beat with a stale or canceled attempt is answered again
+            except Exception:  # without this thread no attempt could be stopped any more
+                log.exception("the controller's call could not be followed")
+                time.sleep(0.5)
 
     def _hear(self, said: Mapping[str, Any]) -> None:
         wanted = {(task, attempt): reason for task, attempt, reason in said.get("stop", ())}

@@ -153,7 +153,7 @@ def progress(run: Run) -> Progress:
         waiting=states[TaskState.SUBMITTED],
         failures=tuple(failure for failure in bad if failure.skill not in (PLAN, REPORT)),
         failure=next((failure for failure in bad if failure.skill in (PLAN, REPORT)), None),
-        is_chord_broken=ended and any(task.state != TaskState.COMPLETED for task in checks),
+        is_chord_broken=ended and any(f.skill not in (PLAN, REPORT) for f in bad) and run.report not in tasks,
         is_done=run.report in tasks and tasks[run.report].state == TaskState.COMPLETED,
     )
 
@@ -218,6 +218,9 @@ def sweep() -> None:
     """Delete the snapshots of reviews that nobody works on: their commands were killed before they could."""
     for folder in snapshots().glob("*-*-*-*-*"):
         tasks = Task.objects.filter(context=UUID(folder.name))
-        is_old = time.time() - folder.stat().st_mtime > UNSTARTED_S
-        if not tasks.exclude(state__in=TERMINAL).exists() and (is_old or tasks.exists()):
+        if tasks.exists():
+            is_over = not tasks.exclude(state__in=TERMINAL).exists()
+        else:
+            is_over = folder.exists() and time.time() - folder.stat().st_mtime > UNSTARTED_S
+        if is_over:
             shutil.rmtree(folder, ignore_errors=True)

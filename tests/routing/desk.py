@@ -28,7 +28,8 @@ class Desk:
 
     def submit(self, **fields: Any) -> Task:
         """Submit a task, have it accepted, and assigned if that is possible."""
-        task = lifecycle.submit(lifecycle.Request(**{"skill": "any", "input": 1} | fields)).task
+        request: dict[str, Any] = {"skill": "any", "input": 1} | fields
+        task = lifecycle.submit(lifecycle.Request(**request)).task
         self.tell(e.Submitted(task=ledger.spec_of(Task.objects.get(id=task.id))))
         return task
 

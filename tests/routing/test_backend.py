@@ -9,7 +9,7 @@ import pytest
 from celery import chain, chord, group, states
 from celery.app.task import Context
 from celery.exceptions import ChordError, TaskRevokedError
-from celery.result import AsyncResult
+from celery.result import AsyncResult, GroupResult
 from django.utils import timezone
 
 from a2a_site.celery import app
@@ -160,13 +160,21 @@ class TestChord:
 
         assert Task.objects.latest("created_at").input == {"previous": [None, None]}
 
-    def test_gives_nested_groups_as_nested_lists(self) -> None:
+    def test_unrolls_a_group_that_is_a_member_as_celery_does(self) -> None:
         result = chord([step(1), group(step(2), step(3))], step(None)).apply_async()
 
         for row in submitted():
             finish(row, row.input)
 
-        assert Task.objects.get(id=result.id).input == [1, [2, 3]]
+        joined: Any = Task.objects.get(id=result.id).input
+        assert sorted(joined) == [1, 2, 3]
+
+    def test_nests_the_results_of_a_group_that_ends_a_chain(self) -> None:
+        inner: Any = GroupResult("inner", [AsyncResult("b"), AsyncResult("c")])
+        shape = GroupResult("header", [AsyncResult("a"), inner])
+        parts = [ChordPart(task_id=name, result=name.upper()) for name in "cba"]
+
+        assert backend._header_results(parts, shape.as_tuple()) == ["A", ["B", "C"]]
 
     def test_of_chains_counts_their_last_steps(self) -> None:
         chord([chain(step(1), step(None)), step(2)], step(None)).apply_async()
@@ -185,7 +193,7 @@ class TestChord:
         finish(submitted()[0], AgentTaskFailed("out of paper"), state=states.FAILURE)
 
         with pytest.raises(ChordError, match="out of paper"):
-            result.get(timeout=5)
+            AsyncResult(result.id, app=app).get(timeout=5)
         assert len(submitted()) == 2
 
     def test_does_not_go_on_after_a_member_failed(self) -> None:
@@ -214,7 +222,7 @@ class TestSettle:
         backend.settle(str(command.id))
 
         with pytest.raises(ChordError, match="out of paper"):
-            result.get(timeout=5)
+            AsyncResult(result.id, app=app).get(timeout=5)
 
     def test_fails_the_rest_of_a_chain(self) -> None:
         result, command = self.failed(chain(step(1), step(None), step(None)))
@@ -222,6 +230,8 @@ class TestSettle:
         backend.settle(str(command.id))
 
         assert result.state == result.parent.state == states.FAILURE
+        with pytest.raises(AgentTaskFailed, match="out of paper"):
+            AsyncResult(result.id, app=app).get(timeout=5)
         assert len(submitted()) == 1
 
     def test_calls_the_error_links(self) -> None:

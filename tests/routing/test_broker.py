@@ -20,7 +20,7 @@ from celery.worker.consumer import Consumer as StockConsumer
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 
-from a2a_site.celery import app
+from a2a_site.celery import app as typed_app
 from routing import broker
 from routing.broker import FACTS, Message, Publisher, Reporter, encode
 from routing.worker import Consumer
@@ -28,6 +28,8 @@ from tests.private_redis import PrivateRedis, wait_until
 from tests.routing.conftest import Use
 
 MANY = 200
+app: Any = typed_app  # the stubs of celery and kombu lack much of what is looked at here
+Channel: Any = kombu_redis.Channel
 
 
 def told(bus: redis.Redis) -> list[list[Any]]:
@@ -185,7 +187,7 @@ class TestPublish:
                 sent.body, routing_key="stock", serializer="json", headers=dict(sent.headers), **sent.properties
             )
 
-        ours, stock = (json.loads(bus.lpop(queue) or b"") for queue in ("agent.a", "stock"))
+        ours, stock = (popped(queue, bus) for queue in ("agent.a", "stock"))
 
         assert ours["headers"] == stock["headers"]
         assert ours["content-type"] == stock["content-type"]
@@ -216,10 +218,16 @@ class TestPublish:
         assert bus.llen("agent.new") == 1
 
 
+def popped(queue: str, bus: redis.Redis) -> dict[str, Any]:
+    """Return the message at the end of a queue's list."""
+    raw: Any = bus.rpop(queue)
+    return dict(json.loads(raw))
+
+
 def received_body(message: dict[str, Any]) -> Any:
     """Return what kombu's reader makes of a message in Redis."""
     with app.connection_for_read() as connection:
-        return kombu_redis.Channel.Message(message, channel=connection.default_channel).decode()
+        return Channel.Message(message, channel=connection.default_channel).decode()
 
 
 @pytest.fixture
@@ -251,9 +259,7 @@ class TestHalfOpenConnection:
         assert time.monotonic() - began < 10
 
     def test_stock_settings_set_no_limit(self) -> None:
-        stock = kombu_redis.Channel
-
-        assert (stock.socket_timeout, stock.socket_connect_timeout) == (None, None)
+        assert (Channel.socket_timeout, Channel.socket_connect_timeout) == (None, None)
 
 
 def unguarded() -> ModuleType:
@@ -271,7 +277,7 @@ class TestGuardClosedChannels:
 
     def test_raises_what_workers_survive(self) -> None:
         with pytest.raises(redis.ConnectionError) as caught:
-            kombu_redis.Channel._connparams(self.closed)
+            Channel._connparams(self.closed)
 
         assert isinstance(caught.value, app.connection_for_read().connection_errors)
 
@@ -333,7 +339,7 @@ class Recording(kombu.Connection):
 
 def pauses(consumer: type[Any]) -> list[float]:
     """Return the first pauses in seconds between the attempts of a Celery consumer to connect."""
-    worker = consumer.__new__(consumer)
+    worker = object.__new__(consumer)
     worker.app, worker.first_connection_attempt, worker.broker_connection_retry_attempt = app, True, 0
     connection = Recording("redis://")
     worker.ensure_connected(connection)

@@ -551,6 +551,59 @@ class TestPoison:
         assert world.kinds()[-1] == "failed"
 
 
+class TestSuspects:
+    def lose(self, world: World, *names: str) -> None:
+        """Have the worker die with these tasks at work."""
+        for name in names:
+            world.start(name, attempt=world.fleet.tasks[name].attempt)
+        world.tell(e.WorkerGone(worker="w", incarnation="1"))
+        world.beat()
+        world.due()
+
+    def test_a_task_lost_once_is_given_away_at_once_beside_others(self) -> None:
+        world = World()
+        world.submit("x")
+        world.submit("y")
+
+        self.lose(world, "x", "y")
+
+        assert world.agent_of("x")
+        assert world.agent_of("y")
+
+    def test_tasks_lost_twice_run_one_at_a_time(self) -> None:
+        world = World()
+        world.submit("x")
+        world.submit("y")
+
+        self.lose(world, "x", "y")
+        self.lose(world, "x", "y")
+
+        assert sorted(map(world.agent_of, ("x", "y"))) == ["", "a"]
+
+    def test_the_next_suspect_goes_when_the_one_before_has_ended(self) -> None:
+        world = World()
+        world.submit("x")
+        world.submit("y")
+        self.lose(world, "x", "y")
+        self.lose(world, "x", "y")
+        first, second = ("x", "y") if world.agent_of("x") else ("y", "x")
+
+        world.start(first, attempt=3)
+        world.finish(first, attempt=3)
+
+        assert world.agent_of(second)
+
+    def test_others_are_not_held_up_by_a_suspect(self) -> None:
+        world = World()
+        world.submit("x")
+        self.lose(world, "x")
+        self.lose(world, "x")
+
+        world.submit("z")
+
+        assert world.agent_of("z")
+
+
 class TestTimeout:
     def test_ends_an_attempt_that_its_worker_does_not_end(self) -> None:
         world = World()

@@ -365,19 +365,17 @@ def _live_a_little(desk: Desk, random: Random) -> None:
         desk.now += random.randint(0, 3)
         task = random.choice(tasks)
         attempt = desk.fleet.tasks[str(task.id)].attempt if str(task.id) in desk.fleet.tasks else 1
-        fact: e.Fact = random.choice(
-            [
-                desk.started(task, attempt),
-                desk.noted(task, "progress", {"fraction": 0.5, "message": ""}, attempt),
-                desk.finished(task, attempt, output=1),
-                desk.finished(task, attempt, error=LOST),
-                desk.finished(task, attempt, error=LOST, retry_in_s=1.0),
-                e.HandedBack(task=str(task.id), attempt=attempt),
-                e.CancelAsked(task=str(task.id), by="ann"),
-                e.Beat(worker="w", incarnation="1", threads=16),
-            ]
-        )
-        desk.tell(fact)
+        facts: list[e.Fact] = [
+            desk.started(task, attempt),
+            desk.noted(task, "progress", {"fraction": 0.5, "message": ""}, attempt),
+            desk.finished(task, attempt, output=1),
+            desk.finished(task, attempt, error=LOST),
+            desk.finished(task, attempt, error=LOST, retry_in_s=1.0),
+            e.HandedBack(task=str(task.id), attempt=attempt),
+            e.CancelAsked(task=str(task.id), by="ann"),
+            e.Beat(worker="w", incarnation="1", threads=16),
+        ]
+        desk.tell(random.choice(facts))
 
 
 class TestDeleteOld:

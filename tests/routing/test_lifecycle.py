@@ -52,9 +52,9 @@ class TestSubmit:
         assert submit(request(timeout_s=1.5, max_attempts=9)).task.max_attempts == 9
 
     def test_is_undone_with_the_callers_transaction(self) -> None:
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
             submit(request())
-            raise ZeroDivisionError
+            transaction.set_rollback(True)
 
         assert not Task.objects.exists()
 
@@ -158,7 +158,7 @@ class TestId:
             submit(request(id=name, tenant="other"))
 
     def test_of_a_canvas_step_gives_the_task_whatever_its_input_is_now(self) -> None:
-        call = {"body": [[], {}, {}], "headers": {}}
+        call: dict[str, Any] = {"body": [[], {}, {}], "headers": {}}
         first = submit(request(id=uuid4(), call=call))
 
         again = submit(request(id=first.task.id, call=call, input={"text": "the step before said something else"}))

@@ -11,6 +11,7 @@ from celery.concurrency.thread import TaskPool
 
 from routing.pool import ThreadPool
 
+
 @pytest.fixture(params=[ThreadPool, TaskPool], ids=["ours", "stock"])
 def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Yield our pool, and then Celery's."""
