@@ -34,7 +34,8 @@ def run_plan(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     chunks = plan(filter(source.is_python, files))
     for chunk in chunks:
         ctx.log(f"{chunk.name}: {len(chunk.files)} files")
-    return {"skill": "code.plan", "chunks": [{"name": chunk.name, "files": len(chunk.files)} for chunk in chunks]}
+    pieces = [{"name": chunk.name, "files": len(chunk.files)} for chunk in chunks]
+    return {"skill": "code.plan", "files": len(files), "chunks": pieces}
 
 
 @handler("code.inventory")

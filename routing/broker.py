@@ -41,7 +41,7 @@ Lost = (redis.ConnectionError, redis.TimeoutError)
 
 @cache
 def client(timeout_s: float = 2.0) -> redis.Redis:
-    """Return this process's Redis client. A call fails in ``timeout_s`` if Redis does not answer; nothing is retried."""
+    """Return this process's Redis client. A call fails in ``timeout_s`` without an answer; nothing is retried."""
     return redis.Redis.from_url(
         settings.A2A_REDIS_URL,
         socket_timeout=timeout_s,

@@ -37,6 +37,7 @@ RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing t
 TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
+LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
 TRIM_S = 5.0
 MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
@@ -128,7 +129,7 @@ class _Reign:
         self._looked_at = self._renewed_at = self._trimmed_at = 0.0
         self._tidied_at = time.monotonic()
         self._marked_at = 0.0
-        self._bus_is_up = True
+        self._bus_is_up = self._answers()
         self._unsent_at: float | None = None  # when messages could not be sent
         self._run_id: str | None = None
 
@@ -186,21 +187,40 @@ class _Reign:
         try:
             if time.monotonic() - self._marked_at > MARK_S:
                 self._look_for_loss()
-            answer: Any = self.bus.xread({broker.FACTS: self.position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+            entries = self._listen(self.position, wait_s)
+            give_up = time.monotonic() + LINGER_S
+            while entries and (left_s := give_up - time.monotonic()) > 0 and self._can_wait(entries):
+                entries += self._listen(entries[-1][0], left_s)
             self._bus_is_up = True
+            return entries
         except redis.RedisError as error:
             self._lose_bus(error)
             self.controller.stopping.wait(0.2)
             return []
-        if not answer:
-            return []
-        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in answer[0][1]]
+
+    def _listen(self, position: str, wait_s: float) -> list[tuple[str, list[Any]]]:
+        """Return what stands in the stream after ``position``, as soon as there is anything."""
+        answer: Any = self.bus.xread({broker.FACTS: position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+        found = answer[0][1] if answer else ()
+        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in found]
+
+    def _can_wait(self, entries: list[tuple[str, list[Any]]]) -> bool:
+        """Return True if nobody waits for an agent: then starts and ends go into one commit with what comes soon."""
+        rung = any(fact is _RING for _, facts in entries for fact in facts)
+        return not rung and len(entries) < BATCH and not self.fleet.is_pressed
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.bus.ping())
+        except redis.RedisError:
+            return False
 
     def _lose_bus(self, error: object) -> None:
         """Note that Redis does not answer. Until ``_read`` hears it again nothing else waits for it."""
         if self._bus_is_up:
             log.warning("controller: Redis is out of reach (%s); tasks are still accepted", error)
         self._bus_is_up, self._marked_at = False, 0.0
+        self._commit([], self.position, [], step=0)  # waiting for it took time: show that we live before the next wait
 
     def _look_for_loss(self) -> None:
         """Find out whether Redis lost what it held, or is another one than before: then send again."""
@@ -305,7 +325,7 @@ class _Reign:
         fences = [x for x in effects if isinstance(x, e.Fence)]
         stops = [[x.task, x.attempt, x.reason] for x in effects if isinstance(x, e.Stop)]
         said: dict[str, Any] = {"stop": stops} if stops else {}
-        if self.live.revision_is_new():
+        if self._bus_is_up and self.live.revision_is_new():
             said["revision"] = self.revision
         try:
             if (fences or said) and self._bus_is_up:

@@ -561,6 +561,11 @@ class Fleet:
         return sum(max(0, threads - self._working[name]) for name, threads in living) - self._assigned
 
     @property
+    def is_pressed(self) -> bool:
+        """Return True if somebody waits who could be served: then it matters at once that a slot is free again."""
+        return any(self.lanes[key].able for key in self._waiting)
+
+    @property
     def busy(self) -> int:
         """Return how many attempts are in flight."""
         return self._assigned + self._working.total()

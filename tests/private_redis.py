@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from django.test import override_settings
 
 from a2a_site import env, redis_server
+from a2a_site.celery import app
+from routing import broker
 
 
 class PrivateRedis:
@@ -59,3 +62,20 @@ def wait_until(is_so: Callable[[], Any], what: str, *, patience_s: float = 30.0)
     while not is_so():
         assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
         time.sleep(0.02)
+
+
+@contextmanager
+def using_redis(url: str) -> Iterator[None]:
+    """While inside, everything in this process uses the Redis of that URL as its bus and broker."""
+    before = app.conf.broker_url
+    with override_settings(A2A_REDIS_URL=url):
+        _reconnect(env.kombu_url(url))
+        yield
+    _reconnect(before)
+
+
+def _reconnect(broker_url: str) -> None:
+    celery: Any = app
+    celery.conf.broker_url = broker_url
+    celery.amqp._producer_pool = celery._pool = None
+    broker.client.cache_clear()

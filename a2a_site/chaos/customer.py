@@ -92,9 +92,9 @@ class Customer:
         count: int = self._ask("unended")
         return count
 
-    def history(self) -> dict[str, Any]:
-        """Return everything: what was accepted, what was told, and what the ledger holds."""
-        file = Path(self._ask("history", file=str(self._home / "history.json")))
+    def history(self, *, since: float = 0.0) -> dict[str, Any]:
+        """Return everything: what was accepted ``since``, what was told of it, and what the ledger holds."""
+        file = Path(self._ask("history", file=str(self._home / "history.json"), since=since))
         history: dict[str, Any] = orjson.loads(file.read_bytes())
         return history
 

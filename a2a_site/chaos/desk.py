@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -44,6 +45,7 @@ AGENTS: tuple[tuple[str, str, str, int], ...] = (
     ("killer", "poison", "chaos-poison", 1),
 )  # name, skill, handler, capacity
 SKILLS = {"work": PATIENT, "lone": PATIENT, "stubborn": PATIENT, "chatty": PATIENT, "raise": 2, "poison": 3}
+ROW = ("state", "output", "max_attempts")
 T = TypeVar("T")
 
 
@@ -193,18 +195,19 @@ class Desk:
         ended = Task.objects.filter(state__in=TERMINAL).values_list("id", flat=True)
         return len(self.accepted.keys() - {str(id) for id in ended.iterator()})
 
-    def history(self, file: str) -> str:
-        """Write everything known into ``file`` and return its name."""
-        tasks = Task.objects.values_list("id", "state", "output", "max_attempts")
-        attempts = Attempt.objects.values_list("task_id", "number", "state")
-        told = list(self.told)
+    def history(self, file: str, since: float) -> str:
+        """Write what is known of calls ``since`` into ``file`` and return its name."""
+        moment = datetime.fromtimestamp(since, UTC)
+        tasks = Task.objects.filter(created_at__gte=moment)
+        ids = tasks.values("id")
+        rows = {str(id): dict(zip(ROW, row, strict=True)) for id, *row in tasks.values_list("id", *ROW)}
+        events = TaskEvent.objects.filter(task_id__in=ids).order_by("at", "task_id", "seq")
+        attempts = Attempt.objects.filter(task_id__in=ids).values_list("task_id", "number", "state")
         dump = {
-            "accepted": self.accepted,
-            "told": told,
-            "events": [_event(event) for event in TaskEvent.objects.order_by("at", "task_id", "seq").iterator()],
-            "tasks": {
-                str(id): {"state": state, "output": output, "max_attempts": limit} for id, state, output, limit in tasks
-            },
+            "accepted": {task: facts for task, facts in self.accepted.items() if facts["asked"] >= since},
+            "told": [told for told in list(self.told) if told[0] in rows or not since],
+            "events": [_event(event) for event in events.iterator()],
+            "tasks": rows,
             "attempts": [(str(task), number, state) for task, number, state in attempts],
         }
         Path(file).write_bytes(orjson.dumps(dump))

@@ -102,6 +102,14 @@ class Stack:
         self.customer.start()
         self.until(self.is_ready, "controller and workers are ready", timeout_s=START_S)
 
+    def recover(self) -> None:
+        """Return when everything runs that should, whatever was done to it."""
+        for part in self.parts:
+            part.thaw()
+        for file in self.failpoints.iterdir():
+            file.unlink(missing_ok=True)
+        self.until(lambda: all(part.pid for part in self.parts) and self.is_ready(), "all is whole", timeout_s=START_S)
+
     def close(self) -> None:
         """End every process."""
         self._stopping.set()

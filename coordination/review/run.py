@@ -194,7 +194,7 @@ def report(run: Run) -> bytes:
 
 
 def cancel(context: UUID, *, patience_s: float = CANCEL_S) -> int:
-    """Return how many tasks of the review were asked to stop, after they have stopped or the patience is at its end."""
+    """Return how many tasks of the review were cancelled, after they have stopped or the patience is at its end."""
     asked: set[UUID] = set()
     give_up = time.monotonic() + patience_s
     while True:
@@ -205,7 +205,7 @@ def cancel(context: UUID, *, patience_s: float = CANCEL_S) -> int:
                 lifecycle.cancel(task, tenant=DEFAULT_TENANT, by="manage.py review", reason="the review was given up")
         asked |= live
         if not live or time.monotonic() >= give_up:
-            return len(asked)
+            return Task.objects.filter(id__in=asked).exclude(state=TaskState.COMPLETED).count()
         time.sleep(LOOK_S)
 
 

@@ -43,7 +43,8 @@ class Desk(Recording):
 
 @pytest.fixture
 def desk(tmp_path: Path, settings: Any) -> Desk:
-    """Return a context whose artifacts the handlers find again."""
+    """Return a context whose artifacts the handlers find again; snapshots are below ``tmp_path / "reviews"``."""
+    settings.A2A_HOME = tmp_path
     settings.A2A_ARTIFACTS_DIR = tmp_path / "artifacts"
     return Desk(tmp_path / "artifacts")
 
@@ -83,7 +84,7 @@ def call(skill: str, run: Callable[..., dict[str, Any]], input: dict[str, Any], 
 
 class TestHandlers:
     def test_review_the_planted_project_and_find_exactly_that(self, tmp_path: Path, desk: Desk) -> None:
-        tree = take(write(tmp_path / "shop", PLANTED), tmp_path / "into")
+        tree = take(write(tmp_path / "shop", PLANTED), tmp_path / "reviews" / "into")
 
         answer, report = reviewed(tree, desk)
 
@@ -104,13 +105,13 @@ class TestHandlers:
         assert answer["markdown_sha256"] == hashlib.sha256(report.encode()).hexdigest()
 
     def test_find_nothing_in_a_clean_project(self, tmp_path: Path, desk: Desk) -> None:
-        answer, report = reviewed(take(write(tmp_path / "tidy", CLEAN), tmp_path / "into"), desk)
+        answer, report = reviewed(take(write(tmp_path / "tidy", CLEAN), tmp_path / "reviews" / "into"), desk)
 
         assert answer["totals"]["findings"] == 0
         assert "**Nothing was found.**" in report
 
     def test_manage_a_tree_of_2000_files_and_lose_no_finding(self, tmp_path: Path, desk: Desk) -> None:
-        tree = take(write(tmp_path / "large", large(2_000)), tmp_path / "into")
+        tree = take(write(tmp_path / "large", large(2_000)), tmp_path / "reviews" / "into")
 
         answer, report = reviewed(tree, desk)
 
@@ -121,17 +122,27 @@ class TestHandlers:
         assert len(report) < 250_000
 
     @pytest.mark.parametrize("skill", sorted(CHECKS))
-    def test_stop_when_cancelled(self, skill: str, tmp_path: Path) -> None:
-        root = write(tmp_path / "shop", PLANTED)
-        desk = Desk(tmp_path / "artifacts", cancelled_after=2)
+    def test_stop_when_cancelled(self, skill: str, tmp_path: Path, desk: Desk) -> None:
+        root = write(tmp_path / "reviews" / "shop", PLANTED)
+        desk.cancelled_after = 2
 
         with pytest.raises(Canceled, match="after 2 of"):
             CHECKS[skill]({"root": str(root)}, desk)
 
-    @pytest.mark.parametrize("root", ["relative", "/does/not/exist", ""])
+    @pytest.mark.parametrize("root", ["relative", "/does/not/exist", "", "/etc\0"])
     def test_refuse_a_root_that_is_none(self, root: str, desk: Desk) -> None:
         with pytest.raises(BadInput, match="absolute path of a snapshot"):
             agents.run_complexity({"root": root, "files": []}, desk)
+
+    @pytest.mark.parametrize("root", ["secrets", "reviews", "reviews/../secrets", "reviews/link", "reviews/1/../.."])
+    @pytest.mark.parametrize("skill", sorted({*CHECKS, "code.inventory", "code.plan"}))
+    def test_refuse_to_read_anything_but_a_snapshot(self, skill: str, root: str, tmp_path: Path, desk: Desk) -> None:
+        run = CHECKS | {"code.inventory": agents.run_inventory, "code.plan": agents.run_plan}
+        write(tmp_path, {"secrets/key.py": "KEY = 1\n", "reviews/1/a.py": ""})
+        (tmp_path / "reviews" / "link").symlink_to(tmp_path / "secrets")
+
+        with pytest.raises(BadInput, match="absolute path of a snapshot"):
+            run[skill]({"root": str(tmp_path / root)}, desk)
 
 
 class TestRunEcho:

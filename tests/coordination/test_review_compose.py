@@ -76,6 +76,15 @@ class TestCompose:
 
         assert review.totals["failed_checks"] == 1
         assert "- Security (bandit): a part was not checked: It took 300 s." in markdown(review)
+        assert "**Nothing was found in what was checked.**" in markdown(review)
+
+    def test_does_not_call_a_project_empty_whose_files_could_not_be_counted(self) -> None:
+        failed = {"skill": "code.inventory", "error": {"kind": "timeout", "message": "It took 300 s."}}
+
+        text = markdown(compose("shop", {}, [failed, result("code.lint")]))
+
+        assert "How much there is to read could not be counted." in text
+        assert "- Inventory: a part was not checked: It took 300 s." in text
 
 
 class TestMarkdown:

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from coordination import agents
-from coordination.review.fleet import AGENTS, SKILLS, AgentDef, SkillDef
+from coordination.review.fleet import AGENTS, SKILLS, AgentDef, SkillDef, confined
 from routing import executors
 from routing.executors.recording import Recording
 from tests.coordination.projects import PLANTED, write
@@ -39,15 +40,19 @@ class TestAgents:
         assert set(agent.skills) <= set(found.skills)
 
     @pytest.mark.parametrize("agent", CHECKERS, ids=lambda agent: agent.name)
-    def test_answers_through_its_executor_as_its_skill_says(self, agent: AgentDef, tmp_path: Path) -> None:
+    def test_answers_through_its_executor_as_its_skill_says(
+        self, agent: AgentDef, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.A2A_HOME = tmp_path
+        monkeypatch.setenv("A2A_HOME", str(tmp_path))  # isolated handlers read it in a process of their own
         executors.load([agents.__name__])
         job = executors.Job(
             task_id="t1",
             attempt=1,
             agent=agent.name,
             skill=agent.skills[0],
-            input={"root": str(write(tmp_path / "shop", PLANTED))},
-            options=agent.options,
+            input={"root": str(write(tmp_path / "reviews" / "shop", PLANTED))},
+            options=confined(agent, tmp_path / "reviews").options,
             timeout_s=60,
             idempotency_key="k1",
             work_dir=tmp_path / "work",
@@ -66,3 +71,27 @@ class TestAgents:
         linters = [agent for agent in AGENTS if "code.lint" in agent.skills]
 
         assert len({agent.labels["speed"] for agent in linters}) == 3
+
+
+class TestConfined:
+    @pytest.mark.parametrize("agent", [a for a in AGENTS if a.executor == "command"], ids=lambda agent: agent.name)
+    def test_keeps_a_program_from_reading_anything_but_snapshots(self, agent: AgentDef, tmp_path: Path) -> None:
+        job = executors.Job(
+            task_id="t1",
+            attempt=1,
+            agent=agent.name,
+            skill=agent.skills[0],
+            input={"root": str(write(tmp_path / "secrets", PLANTED))},
+            options=confined(agent, tmp_path / "reviews").options,
+            timeout_s=60,
+            idempotency_key="k1",
+            work_dir=tmp_path / "work",
+        )
+
+        with pytest.raises(executors.AgentFailed, match="there is no directory"):
+            executors.get(agent.executor).run(job, Recording(job.input))
+
+    def test_leaves_functions_as_they_are(self, tmp_path: Path) -> None:
+        functions = [agent for agent in AGENTS if agent.executor == "python"]
+
+        assert [confined(agent, tmp_path) for agent in functions] == functions

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import ExitStack
 
 import pytest
 import redis
-from pytest_django import Settings
 
-from a2a_site import env
-from a2a_site.celery import app
-from routing import broker, registry
+from routing import registry
 from routing.models import Agent, Revision, Skill, Tenant
-from tests.private_redis import PrivateRedis
+from tests.private_redis import PrivateRedis, using_redis
 
 ECHO_SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 Use = Callable[[str], None]
@@ -28,23 +25,10 @@ def private_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateR
 
 
 @pytest.fixture
-def use_redis(settings: Settings) -> Iterator[Use]:
+def use_redis() -> Iterator[Use]:
     """Yield a function that lets everything in this process use the Redis of that URL as its bus and broker."""
-    before = app.conf.broker_url
-
-    def use(url: str) -> None:
-        settings.A2A_REDIS_URL = url
-        _reconnect(env.kombu_url(url))
-
-    yield use
-    _reconnect(before)
-
-
-def _reconnect(broker_url: str) -> None:
-    celery: Any = app
-    celery.conf.broker_url = broker_url
-    celery.amqp._producer_pool = celery._pool = None
-    broker.client.cache_clear()
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(using_redis(url))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """``code.security``: bandit, without the rules that speak of habits rather than of holes."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -41,6 +42,8 @@ def _bandit() -> Callable[[], Any]:
     # Its plug-in loader uses a deprecated argument, and it compiles the reviewed code, whose warnings are not ours.
     warnings.filterwarnings("ignore", message="The verify_requirements argument")
     warnings.filterwarnings("ignore", module="<unknown>")
+    # It says in the worker's log which of its report formats it cannot load; we use none.
+    logging.getLogger("stevedore.extension").setLevel(logging.CRITICAL)
     from bandit.core.config import BanditConfig
     from bandit.core.manager import BanditManager
 

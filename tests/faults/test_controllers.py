@@ -1,0 +1,56 @@
+"""Controllers that die where it matters, and one that comes back deposed."""
+
+import time
+
+import pytest
+
+from a2a_site.chaos import faults
+from a2a_site.chaos.part import Part
+from a2a_site.chaos.stack import Stack
+from a2a_site.chaos.verdict import Fault
+from routing import failpoints
+from tests.faults.trial import Trial
+
+
+class TestALeaderThatDies:
+    @pytest.mark.parametrize("failpoint", failpoints.NAMES)
+    def test_leaves_nothing_half_done(self, trial: Trial, failpoint: str) -> None:
+        with trial.load(before_s=0.7, after_s=1):
+            trial.cause(lambda stack, _: faults.crash_at(stack, failpoint))
+
+        assert not (trial.stack.failpoints / failpoint).exists()
+        trial.assert_kept()
+
+    def test_is_followed_by_the_standby(self, trial: Trial) -> None:
+        with trial.load():
+            leader = _leader(trial.stack)
+            trial.cause(faults.kill_leader)
+            trial.figures["takeover_s"] = _await_another(trial.stack, leader)
+
+        trial.assert_kept()
+
+
+class TestALeaderThatWasAway:
+    def test_writes_nothing_after_it_was_deposed(self, trial: Trial) -> None:
+        with trial.load():
+            leader = _leader(trial.stack)
+            leader.freeze()
+            trial.faults.append(Fault(name="freeze leader", at=time.time(), over_at=time.time()))
+            trial.figures["takeover_s"] = _await_another(trial.stack, leader)
+            leader.thaw()
+
+        trial.assert_kept()
+        assert "another one leads now" in leader.log.read_text()
+
+
+def _leader(stack: Stack) -> Part:
+    leader = stack.until(stack.leader, "somebody leads")
+    assert leader is not None
+    return leader
+
+
+def _await_another(stack: Stack, leader: Part) -> float:
+    """Return how many seconds it took until somebody else leads."""
+    began = time.monotonic()
+    stack.until(lambda: stack.leader() not in (None, leader), "the standby leads")
+    return round(time.monotonic() - began, 2)
