@@ -106,22 +106,22 @@ class LedgerBackend(_Store):  # type: ignore[misc]
         group_id, task_id = request.group, request.id
         if not group_id or not task_id:
             return
-        body: Any = maybe_signature(request.chord, app=self.app)
         ok = state == states.SUCCESS
         value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
+        part = ChordPart(group_id=group_id, task_id=task_id, index=request.group_index, ok=ok, result=value)
         with transaction.atomic():
             chord = self._locked_chord(group_id)
-            ChordPart.objects.get_or_create(
-                group_id=group_id,
-                task_id=task_id,
-                defaults={"index": request.group_index, "ok": ok, "result": value},
-            )
-            parts = list(ChordPart.objects.filter(group_id=group_id).order_by("index", "created_at"))
-            first_bad = next((part for part in sorted(parts, key=lambda p: p.created_at) if not part.ok), None)
-            if first_bad is None and len(parts) == chord.get("size"):
-                body.delay(_header_results(parts, chord.get("shape")))
-            elif first_bad is not None and first_bad.task_id == task_id:
-                self._fail_chord(body, ChordError(f"Dependency {task_id} raised {value}"))
+            ChordPart.objects.bulk_create([part], ignore_conflicts=True)
+            parts = ChordPart.objects.filter(group_id=group_id)
+            first_bad = parts.filter(ok=False).order_by("created_at").values_list("task_id", flat=True).first()
+            if first_bad is None and parts.count() == chord.get("size"):
+                results = _header_results(parts.order_by("index", "created_at"), chord.get("shape"))
+                self._body(request).delay(results)
+            elif first_bad == task_id:
+                self._fail_chord(self._body(request), ChordError(f"Dependency {task_id} raised {value}"))
+
+    def _body(self, request: Any) -> Any:
+        return maybe_signature(request.chord, app=self.app)
 
     def _fail_chord(self, body: Any, error: ChordError) -> None:
         try:
@@ -132,12 +132,15 @@ class LedgerBackend(_Store):  # type: ignore[misc]
     def _locked_chord(self, group_id: str) -> dict[str, Any]:
         """Return what is kept of a chord, and let its members count one after the other."""
         key = f"chord-{group_id}"
-        CeleryState.objects.get_or_create(key=key, defaults={"value": "{}", "expires_at": timezone.now() + KEEP})
-        value = CeleryState.objects.select_for_update().values_list("value", flat=True).get(key=key)
+        locked = CeleryState.objects.select_for_update().filter(key=key).values_list("value", flat=True)
+        value = locked.first()
+        if value is None:
+            CeleryState.objects.get_or_create(key=key, defaults={"value": "{}", "expires_at": timezone.now() + KEEP})
+            value = locked.get()
         return dict(kombu_json.loads(value))
 
 
-def _header_results(parts: Sequence[ChordPart], shape: Any) -> list[Any]:
+def _header_results(parts: Iterable[ChordPart], shape: Any) -> list[Any]:
     """Return the header's results in order, nested as its groups are."""
     if shape is None:
         return [part.result for part in parts]

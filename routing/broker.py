@@ -56,6 +56,26 @@ def claim_key(task: str, attempt: int) -> str:
     return f"a2a:claim:{task}:{attempt}"
 
 
+# One command, so that no attempt begins unheard of; its answer is whose the attempt is.
+_CLAIM = """
+if redis.call('set', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
+  redis.call('xadd', KEYS[2], '*', 'e', ARGV[3])
+  return ARGV[1]
+end
+return redis.call('get', KEYS[1])
+"""
+
+
+def claim(bus: Any, key: str, token: str, started: bytes) -> bool:
+    """Return True if the attempt is the token's from now on, or was before; the ``started`` facts go to the stream."""
+    return bool(bus.execute_command("EVAL", _CLAIM, 2, key, FACTS, token, CLAIM_S, started) == token.encode())
+
+
+def tell(bus: Any, facts: bytes) -> None:
+    """Append an entry, a JSON array of facts, to the stream. redis-py's own ``xadd`` takes twice as long."""
+    bus.execute_command("XADD", FACTS, "*", "e", facts)
+
+
 # ---- ringing the controller -------------------------------------------------------------------------------------
 
 
@@ -71,7 +91,7 @@ class _Bell(threading.Thread):
             self.pulled.wait()
             self.pulled.clear()
             try:
-                client().xadd(FACTS, {"e": b'[{"k":"ring"}]'})
+                tell(client(), b'[{"k":"ring"}]')
                 time.sleep(RING_PAUSE_S)
             except redis.RedisError:
                 time.sleep(0.1)  # the controller looks into the ledger by itself meanwhile
@@ -142,7 +162,7 @@ class Reporter:
         entry = b"[" + b",".join(fact for fact, _ in batch) + b"]"
         while True:
             try:
-                self._bus.xadd(FACTS, {"e": entry})
+                tell(self._bus, entry)
                 break
             except redis.RedisError as error:
                 # A write whose answer was lost may have happened: facts may come twice, and twice does no harm.
@@ -246,7 +266,12 @@ class Publisher:
         queues: dict[str, list[bytes]] = {}
         for message in messages:
             queues.setdefault(message.queue, []).append(_json(envelope(message)))
-        pipe = self._producer.channel.client.pipeline(transaction=False)
+        bus = self._producer.channel.client
+        if len(queues) == 1:
+            [(queue, envelopes)] = queues.items()
+            bus.execute_command("LPUSH", queue, *envelopes)  # a pipeline of one takes twice as long
+            return
+        pipe = bus.pipeline(transaction=False)
         for queue, envelopes in queues.items():
             pipe.lpush(queue, *envelopes)
         pipe.execute()

@@ -351,6 +351,9 @@ class Fleet:
         del self.workers[name]
         for task in [t for t in self._in_flight() if t.phase == "working" and t.worker == name]:
             self._lost(task, now)
+        for task in self._in_flight():
+            if task.phase == "assigned":  # its message may have been in that worker's hands: a second one does no harm
+                self._send(task)
 
     # ---- from one phase to the next -----------------------------------------------------------------------------
 
@@ -564,6 +567,10 @@ class Fleet:
     def is_pressed(self) -> bool:
         """Return True if somebody waits who could be served: then it matters at once that a slot is free again."""
         return any(self.lanes[key].able for key in self._waiting)
+
+    def busy_on(self, worker: str) -> int:
+        """Return how many attempts the worker works on."""
+        return self._working[worker]
 
     @property
     def busy(self) -> int:

@@ -136,7 +136,7 @@ class Live:
 
     def _worker(self, name: str) -> dict[str, Any]:
         worker = self._fleet.workers[name]
-        return {"worker": name, "threads": worker.threads, "busy": len(worker.attempts), "draining": worker.draining,
+        return {"worker": name, "threads": worker.threads, "busy": self._fleet.busy_on(name), "draining": worker.draining,
                 "seen_at": _iso(worker.seen_at)}  # fmt: skip
 
     def _changed_workers(self) -> list[dict[str, Any]]:

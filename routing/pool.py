@@ -10,7 +10,6 @@ from billiard.einfo import ExceptionInfo
 from celery.concurrency import thread
 from celery.concurrency.base import apply_target
 from celery.worker import state
-from kombu.asynchronous import get_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +28,12 @@ class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
     nobody tells the event loop, which sleeps until its next timer, up to a second: two workers with 8 threads each
     did 23 tasks of 20 ms a second.
     """
+
+    _loop: Any = None  # Celery's event loop; kombu's own memory of it is gone after the first lost connection
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Take note of the loop; Celery calls this again after every reconnection."""
+        self._loop = loop
 
     def on_apply(
         self,
@@ -55,9 +60,8 @@ class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
 
     def _look_for_more(self) -> None:
         """Wake the event loop if it may have stopped asking for messages because every thread was busy."""
-        loop: Any = get_event_loop()
-        if loop is not None and len(state.reserved_requests) + 1 >= self.limit:
-            loop.call_soon(_nothing)
+        if self._loop is not None and len(state.reserved_requests) + 1 >= self.limit:
+            self._loop.call_soon(_nothing)
 
 
 def _nothing() -> None:

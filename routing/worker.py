@@ -241,12 +241,7 @@ class Runtime:
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
-                pipe = self.bus.pipeline(transaction=False)
-                pipe.set(key, flight.token, nx=True, ex=broker.CLAIM_S)
-                pipe.xadd(broker.FACTS, {"e": started})
-                if pipe.execute()[0]:
-                    return True
-                return bool(self.bus.get(key) == flight.token.encode())  # ours, where an answer was lost
+                return broker.claim(self.bus, key, flight.token, started)
             except redis.RedisError as error:
                 if time.monotonic() > give_up:
                     log.warning("could not claim %s: %s", flight.task_id, error)

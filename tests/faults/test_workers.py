@@ -59,22 +59,21 @@ class TestAnAgentThatRaises:
 class TestAPoisonedTask:
     def test_stops_at_its_limit_and_takes_no_other_task_with_it(self, trial: Trial) -> None:
         with trial.load(before_s=1, after_s=1):
-            trial.cause(faults.poison)
             poison = trial.customer.submit("poison")[0]
 
         verdict = trial.assert_kept()
 
         assert trial.state(poison) == "failed"
         assert trial.stack.executions(poison) == [1, 2, 3]
-        assert verdict.ends == {"completed": verdict.tasks - 2, "failed": 2}
+        assert verdict.ends == {"completed": verdict.tasks - 1, "failed": 1}
 
 
 class TestARollingRestart:
     def test_hands_back_what_it_cannot_finish_and_loses_nothing(self, trial: Trial) -> None:
         with trial.load(before_s=0.5):
-            long = trial.customer.submit("work", {"seconds": 14})[0]
-            trial.stack.until(lambda: "working" in trial.kinds(long), "it is begun")
-            for part in trial.stack.workers:
+            long = trial.customer.submit("work", {"seconds": 10})[0]
+            first = trial.stack.until(lambda: trial.worker_of(long), "it is begun")
+            for part in sorted(trial.stack.workers, key=lambda part: part is not first):
                 starts = part.starts
                 part.terminate()
                 now = time.time()
@@ -84,7 +83,7 @@ class TestARollingRestart:
         verdict = trial.assert_kept()
 
         assert verdict.ends == {"completed": verdict.tasks}
-        assert trial.kinds(long).count("requeued") >= 1
+        assert trial.kinds(long).count("requeued") == 1
         assert trial.customer.task(long)["tries"] == 0, "giving back is nobody's fault"
 
 

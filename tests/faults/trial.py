@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from a2a_site.chaos.part import Part
 from a2a_site.chaos.stack import Stack
 from a2a_site.chaos.verdict import Fault, Verdict, judge
 
@@ -55,6 +56,11 @@ class Trial:
     def kinds(self, task: str) -> list[str]:
         """Return the kinds of the task's events, in order."""
         return [event["kind"] for event in self.customer.task(task).get("events", ())]
+
+    def worker_of(self, task: str) -> Part | None:
+        """Return the worker that began the task last, None if nobody has."""
+        nodes = [e["data"]["worker"] for e in self.customer.task(task).get("events", ()) if e["kind"] == "working"]
+        return self.stack.worker(nodes[-1]) if nodes else None
 
     def working_on(self, worker: str) -> list[str]:
         """Return the tasks of this trial's last submissions that this worker has begun and not ended."""

@@ -1,50 +1,56 @@
-"""The agents of the canvas journeys. The workers load this module by A2A_AGENT_MODULES."""
+"""Agents of the journeys' site. Its workers load this module by A2A_AGENT_MODULES."""
 
-from __future__ import annotations
-
+import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
-import celery
-
-from routing.executors import AgentFailed, Context, handler
-
-SLOTS = 3
-SKILLS = ("canvas-add", "canvas-keep", "canvas-fail", "canvas-again")
+from routing.executors import Canceled, Context, handler
 
 
-@handler("canvas-add", capacity=SLOTS)
-def add(value: Any) -> Any:
-    """Return the sum of all numbers in the input, however deep they stand."""
-    time.sleep(0.02)
-    return total(value)
+@handler("journey-say", skills=("say",), capacity=8)
+def say(value: Any, ctx: Context) -> Any:
+    """Tell how it goes, leave a file, and return the input."""
+    ctx.progress(0.5, "half way")
+    ctx.log("on it")
+    ctx.artifact("said.txt", f"{value}\n", "text/plain")
+    return {"said": value}
 
 
-@handler("canvas-keep", capacity=SLOTS)
-def keep(value: Any) -> Any:
-    """Return the input."""
-    return value
+@handler("journey-wait", skills=("wait",))
+def wait(value: Any, ctx: Context) -> Any:
+    """Wait until the file ``gate`` is there; once cancelled, write the file ``seen`` and end."""
+    while not Path(value["gate"]).exists():
+        if ctx.cancelled:
+            Path(value["seen"]).write_text("cancelled")
+            raise Canceled("It was told to stop.")
+        time.sleep(0.02)
+    return {"attempt": ctx.attempt}
 
 
-@handler("canvas-fail", capacity=SLOTS)
-def fail(value: Any) -> Any:
-    """Never succeed."""
-    raise AgentFailed("out of paper")
+@handler("journey-stick", skills=("stick",))
+def stick(value: Any, ctx: Context) -> Any:
+    """Write who runs it into the file ``pid`` and never return, whatever anybody says."""
+    Path(value["pid"]).write_text(str(os.getpid()))
+    while True:
+        time.sleep(60)
 
 
-@handler("canvas-again", capacity=SLOTS)
-def again(value: Any, ctx: Context) -> Any:
-    """Ask twice to be tried again, by Celery's own means."""
-    current: Any = celery.current_task
-    if current.request.retries < 2:
-        raise current.retry(countdown=0.1, max_retries=5)
-    return {"retries": current.request.retries, "attempt": ctx.attempt}
+@handler("journey-stick-apart", skills=("stick-apart",), isolated=True)
+def stick_apart(value: Any, ctx: Context) -> Any:
+    """As ``stick``, in a process of its own."""
+    return stick(value, ctx)
 
 
-def total(value: Any) -> int:
-    """Return the sum of all numbers in the value."""
-    if isinstance(value, dict):
-        return sum(map(total, value.values()))
-    if isinstance(value, list):
-        return sum(map(total, value))
-    return int(value or 0)
+# A program that starts another one, writes both process ids into the file ``pids``, and never ends.
+PROGRAM = """
+import json, os, pathlib, subprocess, sys
+asked = json.load(sys.stdin)["input"]
+child = subprocess.Popen(["sleep", "600"])
+new = pathlib.Path(asked["pids"] + ".new")
+new.write_text(f"{os.getpid()} {child.pid}")
+new.rename(asked["pids"])
+child.wait()
+"""
+ARGV = [sys.executable, "-c", PROGRAM]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from celery.concurrency.thread import TaskPool
+from celery.worker import state
 
 from routing.pool import ThreadPool
 
@@ -67,3 +69,59 @@ class TestOnApply:
         pool.on_apply(lambda: (0, 5, 0.1), (), callback=heard.append).wait(10)
 
         assert heard == [(0, 5, 0.1)]
+
+
+class Loop:
+    """Celery's event loop, as far as the pool knows it."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.woken += 1
+
+
+class TestRegisterWithEventLoop:
+    """With prefetch disabled a loop that had no free thread asks for nothing until somebody wakes it."""
+
+    def test_has_the_loop_woken_when_the_last_busy_thread_gets_free(self, pool: Any) -> None:
+        loop = Loop()
+        pool.register_with_event_loop(loop)
+
+        with occupied(pool.limit):
+            pool.on_apply(lambda: (0, 5, 0.1), (), callback=lambda _: None).wait(10)
+
+        assert loop.woken == (1 if isinstance(pool, ThreadPool) else 0)
+
+    def test_leaves_it_alone_while_threads_are_free(self, pool: Any) -> None:
+        loop = Loop()
+        pool.register_with_event_loop(loop)
+
+        pool.on_apply(lambda: (0, 5, 0.1), (), callback=lambda _: None).wait(10)
+
+        assert loop.woken == 0
+
+    def test_holds_for_the_loop_of_the_last_reconnection(self, pool: Any) -> None:
+        first, second = Loop(), Loop()
+        pool.register_with_event_loop(first)
+        pool.register_with_event_loop(second)
+
+        with occupied(pool.limit):
+            pool.on_apply(lambda: (0, 5, 0.1), (), callback=lambda _: None).wait(10)
+
+        assert first.woken == 0
+
+
+class Request:
+    """What Celery keeps of a message it has taken."""
+
+
+@contextmanager
+def occupied(threads: int) -> Iterator[None]:
+    """Have Celery believe that so many messages are being worked on."""
+    requests = [Request() for _ in range(threads)]
+    for request in requests:
+        state.reserved_requests.add(request)
+    yield
+    for request in requests:
+        state.reserved_requests.discard(request)
