@@ -272,7 +272,10 @@ class SkillFilter(admin.SimpleListFilter):
         return [(name, name) for name in names]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        return queryset.filter(skill=self.value()) if self.value() else queryset
+        name = self.value()
+        if name and "\0" in name:  # PostgreSQL refuses to look for it
+            return queryset.none()
+        return queryset.filter(skill=name) if name else queryset
 
 
 @admin.register(Task)

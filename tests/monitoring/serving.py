@@ -97,8 +97,10 @@ def database_url() -> str:
     database = connection.settings_dict
     if database["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{database['NAME']}"
-    user = quote(database["USER"]) + (f":{quote(database['PASSWORD'])}" if database["PASSWORD"] else "")
-    host, port = str(database["HOST"]), database["PORT"]
+    options = database["OPTIONS"]  # what stood behind the question mark of DATABASE_URL
+    user = quote(database["USER"] or options.get("user", ""))
+    user += f":{quote(database['PASSWORD'])}" if database["PASSWORD"] else ""
+    host, port = str(database["HOST"] or options.get("host", "")), database["PORT"]
     if host.startswith("/"):
         return f"postgres://{user}@/{database['NAME']}?host={host}" + (f"&port={port}" if port else "")
     return f"postgres://{user}@{host}:{port or 5432}/{database['NAME']}"

@@ -50,6 +50,7 @@ def skill_form(**fields: Any) -> dict[str, Any]:
         "output_schema": "{}",
         "timeout_s": "300",
         "max_attempts": "3",
+        "strategy": "balanced",
         **fields,
     }
 

@@ -20,9 +20,16 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mypy --strict", (PYTHON, "-m", "mypy", *SOURCES)),
     ("makemigrations --check", (PYTHON, "manage.py", "makemigrations", "--check", "--dry-run")),
 )
+# What depends on the database, once more on a PostgreSQL of its own; where there is none, it says so.
+ON_POSTGRES = (
+    *(PYTHON, "-m", "tests.postgres", PYTHON, "-m", "pytest", "tests/routing", "tests/journeys/test_canvas.py"),
+    *(f"--ignore=tests/routing/test_{name}.py" for name in ("broker", "decode", "fleet", "payloads", "policy", "pool")),
+    "--ignore-glob=*/test_executors_*.py",
+)
 HELP = """usage: manage.py test [pytest's arguments]
 
-Without arguments: ruff, mypy --strict, makemigrations --check, then every test.
+Without arguments: ruff, mypy --strict, makemigrations --check, then every test, and what depends on the database
+once more on PostgreSQL where that is installed.
 With arguments: pytest alone, with those arguments, e.g. manage.py test tests/routing -k lease
 """
 
@@ -47,9 +54,10 @@ class Command(BaseCommand):
 
     def run_all(self, arguments: Sequence[str]) -> int:
         """Return the exit code of the first step that fails, else 0."""
-        pytest = (("pytest", (PYTHON, "-m", "pytest", *arguments)),)
+        pytest = ("pytest", (PYTHON, "-m", "pytest", *arguments))
+        steps = (pytest,) if arguments else (*CHECKS, pytest, ("pytest on PostgreSQL", ON_POSTGRES))
         with tempfile.TemporaryDirectory(prefix="a2a-test-") as home:
-            return self._run_steps(pytest if arguments else (*CHECKS, *pytest), environment(Path(home)))
+            return self._run_steps(steps, environment(Path(home)))
 
     def _run_steps(self, steps: Sequence[tuple[str, tuple[str, ...]]], environment: Mapping[str, str]) -> int:
         for number, (name, command) in enumerate(steps):
