@@ -136,8 +136,13 @@ class Live:
 
     def _worker(self, name: str) -> dict[str, Any]:
         worker = self._fleet.workers[name]
-        return {"worker": name, "threads": worker.threads, "busy": self._fleet.busy_on(name), "draining": worker.draining,
-                "seen_at": _iso(worker.seen_at)}  # fmt: skip
+        return {
+            "worker": name,
+            "threads": worker.threads,
+            "busy": self._fleet.busy_on(name),
+            "draining": worker.draining,
+            "seen_at": _iso(worker.seen_at),
+        }
 
     def _changed_workers(self) -> list[dict[str, Any]]:
         present = {name: self._worker(name) for name in self._fleet.workers}

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -45,6 +46,7 @@ AGENTS: tuple[tuple[str, str, str, int], ...] = (
     ("killer", "poison", "chaos-poison", 1),
 )  # name, skill, handler, capacity
 SKILLS = {"work": PATIENT, "lone": PATIENT, "stubborn": PATIENT, "chatty": PATIENT, "raise": 2, "poison": 3}
+LOOKS = frozenset({"tasks", "unended", "history"})  # may be asked again when the database ended the connection
 ROW = ("state", "output", "max_attempts")
 T = TypeVar("T")
 
@@ -275,7 +277,9 @@ def main() -> None:
     for line in sys.stdin.buffer:
         asked = orjson.loads(line)
         try:
-            answer = {"ok": getattr(desk, asked.pop("do"))(**asked)}
+            verb = asked.pop("do")
+            action = partial(getattr(desk, verb), **asked)
+            answer = {"ok": _insist(action) if verb in LOOKS else action()}
         except Exception:
             answer = {"error": traceback.format_exc()}
             connection.close()

@@ -28,6 +28,7 @@ class Part:
     log: Path
     wanted: bool = True
     starts: int = 0
+    log_from: int = 0  # where in its log the last start is
     ended_at: float = 0.0  # monotonic; 0 while it runs
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
@@ -46,7 +47,14 @@ class Part:
         if self.wanted and time.monotonic() - self.ended_at >= RESTART_AFTER_S:
             self._start()
 
+    def has_said(self, words: str) -> bool:
+        """Return True if the words stand in its log since its last start."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_from)
+            return words.encode() in log.read()
+
     def _start(self) -> None:
+        self.log_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), *self.command],

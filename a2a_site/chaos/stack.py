@@ -108,7 +108,12 @@ class Stack:
             part.thaw()
         for file in self.failpoints.iterdir():
             file.unlink(missing_ok=True)
-        self.until(lambda: all(part.pid for part in self.parts) and self.is_ready(), "all is whole", timeout_s=START_S)
+        self.until(lambda: self.is_ready() and self._is_complete(), "all is whole", timeout_s=START_S)
+
+    def _is_complete(self) -> bool:
+        """Return True if everything runs, and every controller leads or stands by."""
+        at_work = all(c.has_said("standing by;") or c.has_said("leading, epoch") for c in self.controllers)
+        return at_work and all(part.pid for part in self.parts)
 
     def close(self) -> None:
         """End every process."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dj_database_url
@@ -36,22 +35,20 @@ task: Any = run_agent_task  # its stubs lack signatures with keywords
 @pytest.fixture(scope="module")
 def stack(django_db_blocker: Any) -> Iterator[Stack]:
     """Yield a controller and two workers, whose Redis and database this process uses as well."""
-    home = Path(tempfile.mkdtemp(prefix="a2a-canvas-"))  # pytest's own directories are too deep for a socket
     server = os.environ.get("DATABASE_URL", "")
-    with fresh_database(server if server.startswith("postgres") else "") as url:
-        running = Stack(home, workers=2, threads=4, database_url=url)
+    # pytest's own directories are too deep for a socket
+    with (
+        TemporaryDirectory(prefix="a2a-canvas-", ignore_cleanup_errors=True) as home,
+        fresh_database(server if server.startswith("postgres") else "") as url,
+    ):
+        running = Stack(Path(home), workers=2, threads=4, database_url=url)
         running.environment["A2A_AGENT_MODULES"] += ",tests.journeys.canvas_agents"
-        name = dj_database_url.parse(url)["NAME"] if url else home / "db.sqlite3"
-        with (
-            django_db_blocker.unblock(),
-            using_redis(running.environment["REDIS_URL"]),
-            using_database(str(name)),
-            running,
-        ):
+        redis_url = running.environment["REDIS_URL"]
+        name = dj_database_url.parse(url)["NAME"] if url else f"{home}/db.sqlite3"
+        with django_db_blocker.unblock(), using_redis(redis_url), using_database(str(name)), running:
             register()
             yield running
     registry.forget()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
