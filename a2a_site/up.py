@@ -16,7 +16,6 @@ from a2a_site.child import Spec
 from a2a_site.console import Console
 from a2a_site.processes import Site
 from a2a_site.supervisor import Supervisor
-from routing import registry
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -64,6 +63,8 @@ class Up:
             self._console.line("supervisor", f"Killed what an earlier start had left running: {', '.join(names)}.")
 
     def _prepare(self) -> None:
+        from routing import registry  # its models need Django to be set up
+
         self._supervisor.say("Preparing the database.")
         call_command("migrate", interactive=False, verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -144,7 +143,7 @@ def _persist(call: dict[str, Any]) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
-            submit_call(copy.deepcopy(call), origin="celery")
+            submit_call(call, origin="celery")
             return
         except DatabaseError:
             if time.monotonic() > give_up or connection.in_atomic_block:
@@ -155,7 +154,7 @@ def _persist(call: dict[str, Any]) -> None:
 
 def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
     """Submit a recorded Celery call. The same id always gives the same task."""
-    headers = call["headers"]
+    headers = {name: value for name, value in call["headers"].items() if name not in ("eta", "expires")}
     args, kwargs, embed = call["body"]
     try:
         skill, value, options = bind(*args, **kwargs)
@@ -164,7 +163,7 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
     if options.get("context") is not None:
         options["context"] = task_uuid(str(options["context"]))
     has_continuation = any(embed.get(name) for name in CONTINUATIONS) or headers.get("group")
-    eta, expires = headers.pop("eta", None), headers.pop("expires", None)
+    eta, expires = call["headers"].get("eta"), call["headers"].get("expires")
     parent = headers.get("parent_id")
     return lifecycle.submit(
         lifecycle.Request(
@@ -175,7 +174,7 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
             not_before=_moment(eta),
             deadline=_moment(options.pop("deadline", None) or expires),
             origin=origin,
-            call=call
+            call={**call, "headers": headers}
             if has_continuation or args or headers["id"] != str(task_uuid(headers["id"]))
             else {"headers": {}},
             **options,

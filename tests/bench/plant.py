@@ -135,6 +135,7 @@ def bare_worker(environment: Mapping[str, str]) -> Spec:
     return Spec(
         name="bare worker",
         command=(*command, *options, "-l", "INFO"),
-        environment={**environment, "BROKER_URL": settings.A2A_BROKER_URL},
+        # Without Django, which Celery would take up with every task.
+        environment={**environment, "BROKER_URL": settings.A2A_BROKER_URL, "DJANGO_SETTINGS_MODULE": ""},
         directory=ROOT,
     )

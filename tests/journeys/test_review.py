@@ -69,10 +69,10 @@ class Reviews:
     def under_way(self, source: Path, output: Path) -> Iterator["subprocess.Popen[str]"]:
         """While inside, a review of which some tasks have ended and one cannot; afterwards all of them can."""
         self.desk.agent(HELD, enabled=False)
-        before = self.newest()
+        before = self.context()
         with self.site.start("review", str(source), "--output", str(output)) as process:
             try:
-                wait_until(lambda: self.newest() != before and self.ended() >= 3, "some checks to end")
+                wait_until(lambda: self.context() != before and self.ended() >= 3, "some checks to end")
                 yield process
             finally:
                 self.desk.agent(HELD, enabled=True)
@@ -86,14 +86,18 @@ class Reviews:
         found: list[dict[str, Any]] = answer.json()["tasks"]
         return found
 
-    def newest(self) -> str:
-        """Return the context of the newest review, "" if there is none."""
-        return next((task["context"] for task in self.tasks()), "")
+    def newest(self) -> list[dict[str, Any]]:
+        """Return the tasks of the newest review, none if there was none."""
+        tasks = self.tasks()
+        return [task for task in tasks if task["context"] == tasks[0]["context"]]
+
+    def context(self) -> str:
+        """Return what tells the newest review from others, "" if there was none."""
+        return next((task["context"] for task in self.newest()), "")
 
     def ended(self) -> int:
         """Return how many tasks of the newest review have ended."""
-        tasks = self.tasks()
-        return sum(task["finished_at"] is not None for task in tasks if task["context"] == tasks[0]["context"])
+        return sum(task["finished_at"] is not None for task in self.newest())
 
     def snapshots(self) -> list[Path]:
         """Return the snapshots that are kept."""
@@ -200,9 +204,9 @@ class TestRefusal:
 
     def refused(self, reviews: Reviews, source: Path, output: Path) -> tuple[int, str]:
         """Return exit code and errors of a review of which nothing may remain."""
-        before = reviews.newest()
+        before = reviews.context()
         code, _, errors = reviews.run(source, output)
-        assert reviews.newest() == before
+        assert reviews.context() == before
         assert reviews.snapshots() == []
         assert not output.is_file()
         return code, errors
@@ -241,7 +245,7 @@ class TestFaults:
         with reviews.under_way(shop, tmp_path / "review.md") as process:
             process.send_signal(number)
             process.wait(60)
-            states = {task["state"] for task in reviews.tasks() if task["context"] == reviews.newest()}
+            states = {task["state"] for task in reviews.newest()}
 
         assert process.returncode == 130
         assert re.search(r"Stopped. Its (last task was|\d+ remaining tasks were) cancelled.", reviews.said)
