@@ -50,6 +50,8 @@ app.conf.update(
     worker_enable_prefetch_count_reduction=False,
     enable_utc=True,
     timezone="UTC",
+    # Celery would open a database connection for every task; routing.worker renews those that need it.
+    CELERY_DB_REUSE_MAX=1_000_000_000,
 )
 app.steps["consumer"].add("routing.worker:Serve")
 app.autodiscover_tasks()

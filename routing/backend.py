@@ -8,7 +8,6 @@ counts once.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -42,8 +41,6 @@ CELERY_STATES = {
     TaskState.REJECTED: states.FAILURE,
 }
 
-# Threads that want to write queue here: SQLite would let each sleep and try again, and the controller with them.
-_one_at_a_time = threading.RLock()
 
 _Store: Any = KeyValueStoreBackend  # its stubs lack what a backend overrides
 
@@ -112,7 +109,7 @@ class LedgerBackend(_Store):  # type: ignore[misc]
         ok = state == states.SUCCESS
         value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
         part = ChordPart(group_id=group_id, task_id=task_id, index=request.group_index, ok=ok, result=value)
-        with _one_at_a_time, transaction.atomic():
+        with transaction.atomic():
             chord = self._locked_chord(group_id)
             ChordPart.objects.bulk_create([part], ignore_conflicts=True)
             parts = ChordPart.objects.filter(group_id=group_id)
@@ -172,7 +169,7 @@ def settle(command_id: str) -> None:
 
     Done once; asked again it does nothing.
     """
-    with _one_at_a_time, transaction.atomic():
+    with transaction.atomic():
         commands = Command.objects.select_for_update().filter(id=UUID(command_id), done_at__isnull=True)
         command = commands.select_related("task").first()
         if command is None:

@@ -510,6 +510,12 @@ class Consumer(CeleryConsumer):
         return super().ensure_connected(conn)
 
 
+@signals.task_prerun.connect
+def _renew_connections(**_: Any) -> None:
+    """Close database connections that broke or are too old, instead of all after every task as Celery would."""
+    close_old_connections()
+
+
 @signals.task_postrun.connect
 def _left(task: Any = None, retval: Any = None, **_: Any) -> None:
     if runtime.cache_info().currsize:

@@ -253,6 +253,16 @@ class TestFaults:
         assert reviews.snapshots() == []
         assert not (tmp_path / "review.md").exists()
 
+    def test_of_time_cancel_what_is_left(self, reviews: Reviews, shop: Path, tmp_path: Path) -> None:
+        output = tmp_path / "review.md"
+
+        code, _, errors = reviews.site.manage("review", str(shop), "--output", str(output), "--timeout", "0")
+
+        assert code == 1
+        assert "The review did not end within 0 s. Give it more time with --timeout." in errors
+        assert {task["state"] for task in reviews.newest()} <= {"completed", "canceled"}
+        assert reviews.snapshots() == []
+
 
 def kill_worker(site: Site) -> None:
     """Kill the only worker's whole process group."""
