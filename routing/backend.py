@@ -98,27 +98,49 @@ class LedgerBackend(_Store):  # type: ignore[misc]
         self._set_chord(group_id, size=chord_size)
 
     def _set_chord(self, group_id: str, **facts: Any) -> None:
+        self.set(f"chord-{group_id}", kombu_json.dumps({**self._chord(group_id), **facts}))
+
+    def _chord(self, group_id: str) -> dict[str, Any]:
         known = self.get(f"chord-{group_id}")
-        self.set(f"chord-{group_id}", kombu_json.dumps({**(kombu_json.loads(known) if known else {}), **facts}))
+        return dict(kombu_json.loads(known)) if known else {}
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
-        """Count a member of the header; the one that completes it submits the body, in the same transaction."""
+        """Count a member of the header; the one that completes it submits the body.
+
+        A member's end is reported after this, so one that does not get to its end is run, and counted, again.
+        """
         group_id, task_id = request.group, request.id
         if not group_id or not task_id:
             return
         ok = state == states.SUCCESS
         value = kombu_json.loads(kombu_json.dumps(result)) if ok else str(result)
         part = ChordPart(group_id=group_id, task_id=task_id, index=request.group_index, ok=ok, result=value)
+        if not ok:
+            self._count_bad(request, part)
+            return
+        ChordPart.objects.bulk_create([part], ignore_conflicts=True)
+        # Without a lock: of members that end at once, the last to be inserted sees all of them.
+        if ChordPart.objects.filter(group_id=group_id, ok=True).count() == self._chord(group_id).get("size"):
+            self._submit_body(request)
+
+    def _submit_body(self, request: Any) -> None:
+        """Submit the body once, with the note that it was."""
         with transaction.atomic():
-            chord = self._locked_chord(group_id)
+            chord = self._locked_chord(request.group)
+            if chord.get("is_complete"):
+                return
+            parts = ChordPart.objects.filter(group_id=request.group).order_by("index", "created_at")
+            self._body(request).delay(_header_results(parts, chord.get("shape")))
+            self._set_chord(request.group, is_complete=True)
+
+    def _count_bad(self, request: Any, part: ChordPart) -> None:
+        """Count a member that failed; the first one fails the chord."""
+        with transaction.atomic():
+            self._locked_chord(request.group)
             ChordPart.objects.bulk_create([part], ignore_conflicts=True)
-            parts = ChordPart.objects.filter(group_id=group_id)
-            first_bad = parts.filter(ok=False).order_by("created_at").values_list("task_id", flat=True).first()
-            if first_bad is None and parts.count() == chord.get("size"):
-                results = _header_results(parts.order_by("index", "created_at"), chord.get("shape"))
-                self._body(request).delay(results)
-            elif first_bad == task_id:
-                self._fail_chord(self._body(request), ChordError(f"Dependency {task_id} raised {value}"))
+            bad = ChordPart.objects.filter(group_id=request.group, ok=False).order_by("created_at")
+            if bad.values_list("task_id", flat=True).first() == request.id:
+                self._fail_chord(self._body(request), ChordError(f"Dependency {request.id} raised {part.result}"))
 
     def _body(self, request: Any) -> Any:
         return maybe_signature(request.chord, app=self.app)

@@ -484,7 +484,7 @@ def _is(kind: type, value: Any) -> Any:
 
 _READERS: dict[str, Any] = {
     "ring": lambda r: _RING,
-    "started": lambda r: e.Started(**_attempt(r), worker=_is(str, r["w"])),
+    "started": lambda r: e.Started(**_attempt(r), worker=_is(str, r["w"]), incarnation=_is(str, r.get("i", ""))),
     "finished": _finished,
     "progress": _noted,
     "log": _noted,

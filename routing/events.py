@@ -99,6 +99,7 @@ class Started:
     task: str
     attempt: int
     worker: str
+    incarnation: str = ""  # of the worker; "" is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ class _Task:
     phase: Phase = "waiting"
     agent: str = ""
     worker: str = ""
+    incarnation: str = ""  # of the worker; "" is not known
     began_at: float = 0.0  # when the present phase of the attempt began
     lease_until: float = 0.0
     delayed_until: float = 0.0
@@ -90,6 +91,7 @@ class Restored:
     phase: Phase = "waiting"
     agent: str = ""
     worker: str = ""
+    incarnation: str = ""
     began_at: float = 0.0
     cancel_asked: bool = False
 
@@ -161,6 +163,7 @@ class Fleet:
             self._wait(task, now)
             return self._drain()
         task.phase, task.agent, task.worker = restored.phase, restored.agent, restored.worker
+        task.incarnation = restored.incarnation
         task.began_at = restored.began_at
         self._occupy(task)
         self._lease(task, now, START_LEASE_S if task.phase == "assigned" else WORK_LEASE_S)
@@ -202,6 +205,8 @@ class Fleet:
         if known is not None and known.incarnation != fact.incarnation:
             self._worker_ended(fact.worker, now)
             known = None
+        if known is None:
+            self._take_from_predecessors(fact, now)
         if known is None or known.threads < fact.threads or known.draining or known.serves != fact.serves:
             self._hopeful.update(self._waiting)
         self.workers[fact.worker] = _Worker(
@@ -213,9 +218,9 @@ class Fleet:
                 self._out.append(e.Stop(task=task_id, attempt=attempt, reason="stale"))
                 continue
             if task.phase == "assigned":
-                self._begin(task, fact.worker, now)
-            elif task.worker != fact.worker:
-                self._works_on(task, fact.worker)
+                self._begin(task, fact.worker, fact.incarnation, now)
+            elif (task.worker, task.incarnation) != (fact.worker, fact.incarnation):
+                self._works_on(task, fact.worker, fact.incarnation)
             task.lease_until = now + WORK_LEASE_S
             if task.cancel_asked_at is not None:
                 self._out.append(e.Stop(task=task_id, attempt=attempt, reason="canceled"))
@@ -231,7 +236,7 @@ class Fleet:
             self.stale += 1
             self._out.append(e.Stop(task=fact.task, attempt=fact.attempt, reason="stale"))
         elif task.phase == "assigned":
-            self._begin(task, fact.worker, now)
+            self._begin(task, fact.worker, fact.incarnation, now)
 
     def _noted(self, fact: e.Noted, now: float) -> None:
         task = self._current(fact.task, fact.attempt)
@@ -239,7 +244,7 @@ class Fleet:
             self.stale += 1
             return
         if task.phase == "assigned":
-            self._begin(task, "", now)
+            self._begin(task, "", "", now)
         self._record(task, fact.kind, now, data=fact.data)
 
     def _finished(self, fact: e.Finished, now: float) -> None:
@@ -250,7 +255,7 @@ class Fleet:
         if task.phase == "working" and fact.error is None:
             self.estimates.succeeded(task.agent, task.skill, now - task.began_at)
         if task.phase == "assigned":  # its start was never heard of: nothing to learn from the time it took
-            self._begin(task, "", now)
+            self._begin(task, "", "", now)
         if fact.error is None:
             self._end(task, "completed", now, output=fact.output)
         elif fact.retry_in_s is not None:
@@ -355,6 +360,13 @@ class Fleet:
             if task.phase == "assigned":  # its message may have been in that worker's hands: a second one does no harm
                 self._send(task)
 
+    def _take_from_predecessors(self, fact: e.Beat, now: float) -> None:
+        """Give up what a worker of this name began before it was started anew, while another controller led."""
+        listed = set(fact.attempts)
+        for task in [t for t in self._in_flight() if t.phase == "working" and t.worker == fact.worker]:
+            if task.incarnation not in ("", fact.incarnation) and (task.spec.id, task.attempt) not in listed:
+                self._lost(task, now)
+
     # ---- from one phase to the next -----------------------------------------------------------------------------
 
     def _wait(self, task: _Task, now: float) -> None:
@@ -374,12 +386,13 @@ class Fleet:
         task.phase, task.delayed_until = "delayed", until
         self._watch(task)
 
-    def _begin(self, task: _Task, worker: str, now: float) -> None:
+    def _begin(self, task: _Task, worker: str, incarnation: str, now: float) -> None:
         self._assigned -= 1
         self._working[worker] += 1
-        task.phase, task.worker, task.began_at, task.unstarted = "working", worker, now, 0
+        task.phase, task.worker, task.incarnation = "working", worker, incarnation
+        task.began_at, task.unstarted = now, 0
         self._lease(task, now, WORK_LEASE_S)
-        self._record(task, "working", now, data={"worker": worker})
+        self._record(task, "working", now, data={"worker": worker, "incarnation": incarnation})
 
     def _attempt_failed(self, task: _Task, error: e.Error, now: float) -> None:
         """End the attempt by its fault: another one follows if it is worth it and the limit allows."""
@@ -624,10 +637,10 @@ class Fleet:
         else:
             self._free.discard(agent.spec.name)
 
-    def _works_on(self, task: _Task, worker: str) -> None:
+    def _works_on(self, task: _Task, worker: str, incarnation: str) -> None:
         self._works_no_more(task)
         self._working[worker] += 1
-        task.worker = worker
+        task.worker, task.incarnation = worker, incarnation
 
     def _works_no_more(self, task: _Task) -> None:
         self._working[task.worker] -= 1

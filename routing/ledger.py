@@ -308,9 +308,12 @@ _open_command = Prepared(lambda: Command.objects.filter(done_at__isnull=True).or
 def live() -> Iterator[Restored]:
     """Yield every accepted task that has not ended, as the fleet takes it up again."""
     tasks = Task.objects.filter(~Q(state__in=TERMINAL), accepted_at__isnull=False).defer("input", "call", "output")
+    begun = TaskEvent.objects.filter(kind="working", task__state=TaskState.WORKING)
+    workers = {(task, attempt): data for task, attempt, data in begun.values_list("task_id", "attempt", "data")}
     for task in tasks.order_by("created_at").iterator(chunk_size=1000):
         in_flight = bool(task.agent)
         working = task.state == TaskState.WORKING
+        place = workers.get((task.id, task.attempt), {}) if working else {}
         began = task.started_at if working and task.started_at else timezone.now()
         yield Restored(
             spec=spec_of(task),
@@ -319,6 +322,8 @@ def live() -> Iterator[Restored]:
             tries=task.tries,
             phase="working" if working else "assigned" if in_flight else "waiting",
             agent=task.agent,
+            worker=place.get("worker", ""),
+            incarnation=place.get("incarnation", ""),
             began_at=began.timestamp(),
             cancel_asked=task.cancel_requested_at is not None,
         )

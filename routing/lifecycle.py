@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from routing import broker, errors, payloads, registry
 from routing.models import DEFAULT_TENANT, TERMINAL, Command, Task, new_id
-from routing.prepared import insert
+from routing.prepared import exists, insert
 
 MAX_LABELS = 32
 MAX_WORDS_BYTES = 65_536  # of everything that is not the input
@@ -131,7 +131,7 @@ def _known(request: Request, digest: str) -> Task | None:
             raise errors.KeyReused(key=request.idempotency_key, pointer="/idempotency_key")
         if known is not None:
             return known
-    if request.id is None:
+    if request.id is None or not exists(Task, request.id):
         return None
     known = Task.objects.filter(id=request.id).first()
     if known is not None and (known.tenant_id != request.tenant or _is_other_request(request, known, digest)):

@@ -34,6 +34,16 @@ class Prepared:
         return list(compiler.apply_converters(found, converters)) if found and converters else found
 
 
+def exists(model: type[Model], key: Any) -> bool:
+    """Return True if there is a row with this primary key."""
+    field: Any = model._meta.pk
+    quote = connection.ops.quote_name
+    with connection.cursor() as cursor:
+        sql = f"SELECT 1 FROM {quote(model._meta.db_table)} WHERE {quote(field.column)} = %s"
+        cursor.execute(sql, [field.get_db_prep_value(key, connection)])
+        return cursor.fetchone() is not None
+
+
 def insert(row: Model) -> None:
     """Insert a new row as ``save(force_insert=True)`` does, without signals. Raises ``IntegrityError``."""
     sql, fields = _insertion(type(row))

@@ -237,7 +237,8 @@ class Runtime:
     def _claim(self, flight: Flight) -> bool:
         """Return True if this process may run the attempt: it was not claimed and not fenced before."""
         key = broker.claim_key(flight.task_id, flight.attempt)
-        started = orjson.dumps([{"k": "started", "t": flight.task_id, "a": flight.attempt, "w": self.name}])
+        fact = {"k": "started", "t": flight.task_id, "a": flight.attempt, "w": self.name, "i": self.incarnation}
+        started = orjson.dumps([fact])
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:

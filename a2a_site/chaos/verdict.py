@@ -7,6 +7,7 @@ from typing import Any
 
 from tests import checker
 
+IN_FLIGHT = frozenset({"assigned", "working", "progress", "log", "artifact"})
 CLOCK_S = 0.05  # events carry the time of the controller's batch, which began a little before
 
 
@@ -123,11 +124,20 @@ def _recovery(
         cause = max((fault for fault in faults if fault.at <= at[1]), key=lambda fault: fault.at, default=None)
         if cause is not None:
             interrupted[cause.name].setdefault(task, max(at[0], cause.since))
-    return {name: sorted(checker.recovery_times(records, hit.items())) for name, hit in interrupted.items() if hit}
+    found = {name: checker.recovery_times(records, hit.items()) for name, hit in interrupted.items() if hit}
+    for fault in faults:
+        found.setdefault(fault.name, []).extend(_standstill(fault, events))
+    return {name: sorted(times) for name, times in found.items() if times}
+
+
+def _standstill(fault: Fault, events: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the seconds until any task was completed again; nothing if none came later."""
+    later = (event["at"] for event in events if event["at"] > fault.since and event["kind"] == "completed")
+    return [at - fault.since for at in [next(later, None)] if at is not None]
 
 
 def _hit_by(fault: Fault, events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the tasks that were in flight when the fault began: on its worker, or anywhere."""
+    """Return the tasks that an agent had when the fault began: on its worker, or anywhere."""
     state: dict[str, tuple[str, str]] = {}  # task → (kind, worker)
     for event in events:
         if event["at"] > fault.since:
@@ -135,7 +145,7 @@ def _hit_by(fault: Fault, events: Sequence[Mapping[str, Any]]) -> list[str]:
         worker = event["data"].get("worker", "") if event["kind"] == "working" else ""
         before = state.get(event["task"], ("", ""))
         state[event["task"]] = (event["kind"], worker or before[1])
-    flying = [(task, worker) for task, (kind, worker) in state.items() if kind not in checker.TERMINAL]
+    flying = [(task, worker) for task, (kind, worker) in state.items() if kind in IN_FLIGHT]
     return [task for task, worker in flying if not fault.worker or worker == fault.worker]
 
 

@@ -316,7 +316,7 @@ class TestLeases:
         world = World()
         world.submit()
 
-        assert recorded(world.beat(("x", 1)), "working").data == {"worker": "w"}
+        assert recorded(world.beat(("x", 1)), "working").data == {"worker": "w", "incarnation": "1"}
 
     def test_the_end_of_a_lease_raises_the_fence_before_the_next_attempt(self) -> None:
         world = World()
@@ -391,6 +391,35 @@ class TestBeat:
         world.tell(e.WorkerGone(worker="w", incarnation="1"))
 
         assert world.kinds() == ["requeued"]
+
+
+class TestTakeFromPredecessors:
+    """A controller that has just begun to lead knows from the ledger alone who was at work."""
+
+    def test_gives_up_what_the_worker_began_before_it_was_started_anew(self) -> None:
+        world = World(threads=0)
+        world.restore(phase="working", attempt=1, agent="a", worker="w", incarnation="1")
+
+        world.beat(incarnation="2")
+
+        assert dispatched(world.due()) == [("x", 2)]
+
+    @pytest.mark.parametrize("incarnation", ["1", ""])
+    def test_leaves_the_rest_to_its_lease(self, incarnation: str) -> None:
+        world = World(threads=0)
+        world.restore(phase="working", attempt=1, agent="a", worker="w", incarnation=incarnation)
+
+        world.beat(incarnation="1")
+
+        assert world.due() == []
+
+    def test_believes_the_worker_about_what_it_has_in_flight(self) -> None:
+        world = World(threads=0)
+        world.restore(phase="working", attempt=1, agent="a", worker="w", incarnation="1")
+
+        world.beat(("x", 1), incarnation="2")
+
+        assert world.due() == []
 
 
 class TestWorkerGone:

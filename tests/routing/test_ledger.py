@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -344,6 +345,14 @@ class TestLive:
         Task.objects.filter(accepted_at__isnull=False).exclude(id=ended.id).update(accepted_at=None)
 
         assert list(ledger.live()) == []
+
+    def test_knows_which_start_of_which_worker_is_at_work(self, desk: Desk) -> None:
+        task = desk.submit()
+        desk.tell(replace(desk.started(task), incarnation="1"))
+
+        [restored] = ledger.live()
+
+        assert (restored.worker, restored.incarnation) == ("w", "1")
 
     def test_keeps_everything_that_routing_needs(self, desk: Desk) -> None:
         moment = at(3600)
