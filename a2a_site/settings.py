@@ -90,7 +90,11 @@ _SQLITE: dict[str, Any] = {
     ),
 }
 DATABASES: dict[str, Any] = {
-    "default": dict(dj_database_url.config(default=f"sqlite:///{A2A_HOME / 'db.sqlite3'}", conn_max_age=600))
+    "default": dict(
+        dj_database_url.config(
+            default=f"sqlite:///{A2A_HOME / 'db.sqlite3'}", conn_max_age=600, conn_health_checks=True
+        )
+    )
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = _SQLITE

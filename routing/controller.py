@@ -44,6 +44,7 @@ SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
 RETENTION_S = 3600.0
 KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
+KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so that waiting tasks cost little memory
 
 
 class Controller:
@@ -369,6 +370,8 @@ class _Reign:
         return messages
 
     def _keep_call(self, task: str, value: Any, call: Any) -> None:
+        if len(orjson.dumps((value, call))) > KEPT_CALL_BYTES:
+            return
         self._calls[task] = (value, call)
         while len(self._calls) > KEPT_CALLS:
             self._calls.popitem(last=False)

@@ -19,7 +19,7 @@ from celery import bootsteps, signals
 from celery.exceptions import Ignore
 from celery.worker.consumer import Consumer as CeleryConsumer
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.utils.module_loading import autodiscover_modules
 
 from routing import broker, celery_task, errors, executors, payloads, registry
@@ -514,7 +514,8 @@ class Consumer(CeleryConsumer):
 @signals.task_prerun.connect
 def _renew_connections(**_: Any) -> None:
     """Close database connections that broke or are too old, instead of all after every task as Celery would."""
-    close_old_connections()
+    if not connection.in_atomic_block:  # as it is for a task that is called eagerly
+        close_old_connections()
 
 
 @signals.task_postrun.connect

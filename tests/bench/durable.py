@@ -10,7 +10,7 @@ from tests.bench.figures import Figure, median_ratio, spread
 from tests.bench.load import Bare, Batches, Ours, Side
 from tests.bench.plant import Plant, running
 
-ROUNDS = 5
+ROUNDS = 7
 AIM = "≥ 0.75"
 
 

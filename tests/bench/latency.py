@@ -12,7 +12,7 @@ from tests.bench.load import Bare, Ours, Side
 from tests.bench.plant import Plant, running
 
 PER_S = 100
-ROUND_S = 4.0
+ROUND_S = 2.0
 AIMS = {"p50": "≤ 1.5", "p99": "≤ 2.5"}
 SHARES = {"p50": 0.5, "p99": 0.99}
 

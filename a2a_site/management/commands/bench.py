@@ -24,8 +24,8 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument("bench", nargs="?", default="all", choices=[*BENCHES, "all"])
         parser.add_argument("--json", action="store_true", help="one JSON object a figure; the last has the ratio")
-        parser.add_argument("--tasks", type=int, default=2000, help="tasks of a round (default: %(default)s)")
-        parser.add_argument("--rounds", type=int, default=5, help="rounds of each side (default: %(default)s)")
+        parser.add_argument("--tasks", type=int, default=1000, help="tasks of a round (default: %(default)s)")
+        parser.add_argument("--rounds", type=int, default=7, help="rounds of each side (default: %(default)s)")
         parser.add_argument("--seconds", type=float, default=20, help="of latency, each side (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
