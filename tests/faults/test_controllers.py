@@ -1,6 +1,9 @@
 """Controllers that die where it matters, and one that comes back deposed."""
 
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +37,7 @@ class TestALeaderThatWasAway:
     def test_writes_nothing_after_it_was_deposed(self, trial: Trial) -> None:
         with trial.load():
             leader = _leader(trial.stack)
-            leader.freeze()
+            _freeze_between_commits(trial.stack, leader)
             trial.faults.append(Fault(name="freeze leader", at=time.time(), over_at=time.time()))
             trial.figures["takeover_s"] = _await_another(trial.stack, leader)
             leader.thaw()
@@ -47,6 +50,27 @@ def _leader(stack: Stack) -> Part:
     leader = stack.until(stack.leader, "somebody leads")
     assert leader is not None
     return leader
+
+
+def _freeze_between_commits(stack: Stack, leader: Part) -> None:
+    """Stop the leader where it does not hold SQLite's one write lock: with that nobody could follow it."""
+    for _ in range(100):
+        leader.freeze()
+        if stack.database_url or _is_writable(stack.home / "db.sqlite3"):
+            return
+        leader.thaw()
+        time.sleep(0.05)
+    raise AssertionError("the leader was caught in a commit a hundred times")
+
+
+def _is_writable(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 def _await_another(stack: Stack, leader: Part) -> float:
