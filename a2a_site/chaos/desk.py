@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 import celery
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 
 from routing import broker, celery_task, executors, ledger, lifecycle, registry
 from routing.models import TERMINAL, Attempt, Task, TaskEvent
@@ -98,7 +98,7 @@ class Desk:
         steps = [_step(seconds) for _ in range(length)]
         ids = [step.options["task_id"] for step in steps]
         with self._remembered(ids, "chain"):
-            _insist(lambda: celery.chain(*steps).apply_async())
+            _insist(lambda: _as_one(celery.chain(*steps)))
         return ids
 
     def chord(self, width: int, seconds: float) -> list[str]:
@@ -106,7 +106,15 @@ class Desk:
         header, body = [_step(seconds) for _ in range(width)], _step(0.01)
         ids = [step.options["task_id"] for step in (*header, body)]
         with self._remembered(ids, "chord"):
-            _insist(lambda: celery.chord(header, body).apply_async())
+            _insist(lambda: _as_one(celery.chord(header, body)))
+        return ids
+
+    def fan(self, width: int, seconds: float) -> list[str]:
+        """Return the ids of a chain of a task, a group and a task: its chord is submitted by a worker."""
+        first, header, last = _step(seconds), [_step(seconds) for _ in range(width)], _step(0.01)
+        ids = [step.options["task_id"] for step in (first, *header, last)]
+        with self._remembered(ids, "fan"):
+            _insist(lambda: _as_one(celery.chain(first, celery.group(header), last)))
         return ids
 
     @contextmanager
@@ -149,7 +157,9 @@ class Desk:
             return len(self.chain(3, 0.05))
         if canvases and pick < 0.06:
             return len(self.chord(4, 0.05))
-        if pick < 0.10:
+        if canvases and pick < 0.08:
+            return len(self.fan(4, 0.05))
+        if pick < 0.12:
             return len(self.submit("chatty", None, 1, "submit", {}))
         return len(self.submit("work", work, 1, "celery" if pick < 0.3 else "submit", {}))
 
@@ -219,6 +229,12 @@ class Desk:
 def _step(seconds: float) -> Any:
     """Return one step of a canvas with an id of ours, so that asking twice is asking once."""
     return run_agent_task.s(skill="work", input={"seconds": seconds}).set(task_id=str(uuid4()))
+
+
+def _as_one(canvas: Any) -> None:
+    """Submit a canvas in one transaction, so that after an error nothing of it is there and it can be asked again."""
+    with transaction.atomic():
+        canvas.apply_async()
 
 
 def _insist(action: Callable[[], T]) -> T:
