@@ -67,6 +67,16 @@ class LedgerBackend(_Store):  # type: ignore[misc]
             return result  # the controller writes it
         return super()._store_result(task_id, result, state, traceback=traceback, request=request, **kwargs)
 
+    def mark_as_failure(self, task_id: str, exc: Any, *args: Any, request: Any = None, **kwargs: Any) -> None:
+        """Leave an attempt's failure to the controller; everything else as Celery does it.
+
+        Celery calls this when the database fails while a member of a chord is counted. The attempt is made again, and
+        a member that has failed once would keep the body from ever starting. Tasks that failed for good come here by
+        ``settle``, without an attempt.
+        """
+        if request is None or "attempt" not in (request.get("a2a") or {}):
+            super().mark_as_failure(task_id, exc, *args, request=request, **kwargs)
+
     # ---- keys and values ----------------------------------------------------------------------------------------
 
     def get(self, key: Any) -> Any:

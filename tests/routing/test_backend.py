@@ -187,6 +187,20 @@ class TestChord:
         [first] = submitted()
         assert len((first.call or {})["body"][2]["chain"]) == 1
 
+    def test_forgives_an_attempt_of_a_member_that_broke_while_it_was_counted(self) -> None:
+        chord([step(1), step(2)], step(None)).apply_async()
+        first, second = submitted()
+        assert first.call is not None
+        args, kwargs, embed = first.call["body"]
+        facts = {"task": str(first.id), "attempt": 1}
+        request: Any = Context({**first.call["headers"], "a2a": facts}, args=args, kwargs=kwargs, **embed)
+
+        keeper.mark_as_failure(request.id, OSError("the database went away"), request=request)
+        finish(first, 1)
+        finish(second, 2)
+
+        assert len(submitted()) == 3
+
     def test_tells_its_body_when_a_member_failed(self) -> None:
         result = chord([step(1), step(2)], step(None)).apply_async()
 

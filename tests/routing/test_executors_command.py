@@ -42,7 +42,7 @@ def nothing_left() -> Iterator[None]:
     yield
 
     assert programs() == before
-    assert me.num_fds() == descriptors
+    assert me.num_fds() <= descriptors  # fewer are no leak: earlier tests may have left some to the garbage collector
 
 
 @pytest.fixture
