@@ -351,7 +351,7 @@ class _Reign:
         for d in dispatches:
             known = self._calls.get(d.task) or fetched.get(d.task)
             task = self.fleet.tasks.get(d.task)
-            if known is None or task is None or task.attempt != d.attempt:
+            if known is None or task is None or task.flight(d.attempt) is None:
                 continue  # it ended in the same batch
             value, call = known
             messages.append(

@@ -38,6 +38,11 @@ class TaskSpec:
     timeout_s: float = 300.0  # one attempt may work so long
     max_attempts: int = 3  # attempts that began
     created_at: float = 0.0
+    size: float = 1.0  # how much work it is, without a unit; only tasks of one skill are compared by it
+    key: str = ""  # concurrency key
+    affinity: str = ""  # tasks with the same one like the same agent
+    context: str = ""  # the piece of work it is part of
+    idempotent: bool = False  # doing it twice does no harm, so a second attempt may fly beside a slow one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from routing import events as e
 from routing.artifacts import Store
-from routing.fleet import Restored
+from routing.flights import Flight, Restored
 from routing.models import (
     TERMINAL,
     Artifact,
@@ -107,7 +107,7 @@ class _Pen:
     def write(self, recorded: Sequence[e.Recorded]) -> None:
         """Insert events, attempts, decisions and artifacts; update tasks and attempts."""
         self._insert_events(recorded)
-        self._insert_attempts([r for r in recorded if r.kind == "assigned"])
+        self._insert_attempts([r for r in recorded if r.kind in ("assigned", "hedged")])
         self._insert_artifacts([r for r in recorded if r.kind == "artifact"])
         self._update_attempts(recorded)
         self._update_tasks(recorded)
@@ -148,7 +148,7 @@ class _Pen:
             return {"state": "working", "worker": r.data.get("worker", ""), "started_at": self._at(r.at)}
         if not r.agent:  # nothing was in flight
             return {}
-        if r.kind == "requeued":
+        if r.kind in ("requeued", "dropped"):
             state = str(r.data["outcome"])
         elif r.kind in ATTEMPT_ENDS:
             state = str(ATTEMPT_ENDS[r.kind])
@@ -170,17 +170,21 @@ class _Pen:
             change |= {"accepted_at": at, "detail": r.data.get("detail", "")[:300]}
         elif kind == "assigned":
             change |= {"attempt": r.attempt, "agent": r.agent, "detail": ""}
+        elif kind == "hedged":
+            change |= {"attempt": r.attempt}
         elif kind == "working":
-            change |= {"state": "working", "started_at": at}
+            change |= {"state": "working"} | ({} if r.data.get("hedge") else {"started_at": at})
         elif kind == "requeued":
             change |= {"state": "submitted", "agent": "", "tries": r.data["tries"], "progress": None}
             change |= {"call": _json(r.call)} if r.call is not None else {}
+        elif kind == "dropped":
+            change |= {"agent": r.data["goes_on"], "tries": r.data["tries"]}
         elif kind == "progress" and r.data.get("fraction") is not None:
             change |= {"progress": r.data["fraction"]}
         elif kind == "cancel_requested":
             change |= {"cancel_requested_at": at}
         elif kind in TERMINAL_KINDS:
-            change |= {"state": kind, "finished_at": at, "detail": ""}
+            change |= {"state": kind, "finished_at": at, "detail": ""} | ({"agent": r.agent} if r.agent else {})
             change |= {"output": _json(r.output)} if kind == "completed" else {}
             change |= {"error": _json(r.data["error"])} if r.data.get("error") else {}
         return change
@@ -308,25 +312,42 @@ _open_command = Prepared(lambda: Command.objects.filter(done_at__isnull=True).or
 def live() -> Iterator[Restored]:
     """Yield every accepted task that has not ended, as the fleet takes it up again."""
     tasks = Task.objects.filter(~Q(state__in=TERMINAL), accepted_at__isnull=False).defer("input", "call", "output")
-    begun = TaskEvent.objects.filter(kind="working", task__state=TaskState.WORKING)
-    workers = {(task, attempt): data for task, attempt, data in begun.values_list("task_id", "attempt", "data")}
+    flights = _flights()
     for task in tasks.order_by("created_at").iterator(chunk_size=1000):
-        in_flight = bool(task.agent)
-        working = task.state == TaskState.WORKING
-        place = workers.get((task.id, task.attempt), {}) if working else {}
-        began = task.started_at if working and task.started_at else timezone.now()
         yield Restored(
             spec=spec_of(task),
             seq=task.seq,
             attempt=task.attempt,
             tries=task.tries,
-            phase="working" if working else "assigned" if in_flight else "waiting",
-            agent=task.agent,
-            worker=place.get("worker", ""),
-            incarnation=place.get("incarnation", ""),
-            began_at=began.timestamp(),
+            flights=tuple(flights.get(task.id, ())),
             cancel_asked=task.cancel_requested_at is not None,
         )
+
+
+def _flights() -> dict[UUID, list[Flight]]:
+    """Return the attempts in flight of each live task, the oldest first."""
+    begun = TaskEvent.objects.filter(kind="working", task__state=TaskState.WORKING)
+    incarnations = {
+        (task, attempt): data.get("incarnation", "")
+        for task, attempt, data in begun.values_list("task_id", "attempt", "data")
+    }
+    live = Q(task__accepted_at__isnull=False) & ~Q(task__state__in=TERMINAL)
+    rows = Attempt.objects.filter(live, state__in=(AttemptState.ASSIGNED, AttemptState.WORKING)).order_by("number")
+    found: dict[UUID, list[Flight]] = {}
+    for row in rows.iterator(chunk_size=1000):
+        working = row.state == AttemptState.WORKING
+        began = row.started_at if working and row.started_at else timezone.now()
+        flight = Flight(
+            str(row.task_id),
+            row.number,
+            row.agent,
+            began.timestamp(),
+            phase="working" if working else "assigned",
+            worker=row.worker,
+            incarnation=incarnations.get((row.task_id, row.number), ""),
+        )
+        found.setdefault(row.task_id, []).append(flight)
+    return found
 
 
 def calls(tasks: Iterable[str]) -> dict[str, tuple[Any, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from routing import events as e
-from routing.fleet import Phase, Restored
+from routing.flights import Flight, Phase, Restored
 
 if TYPE_CHECKING:
     from routing.simulator import World
@@ -65,27 +65,38 @@ class Row:
     seq: int = 0
     attempt: int = 0
     tries: int = 0
-    phase: Phase = "waiting"
-    agent: str = ""
-    began_at: float = 0.0
+    flights: dict[int, Flight] = field(default_factory=dict)  # attempts in flight
     cancel_asked: bool = False
     ended: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        """Return where the task is in its life, as far as the ledger knows."""
+        return next((flight.phase for flight in self.flights.values()), "waiting")
+
+    @property
+    def agent(self) -> str:
+        """Return who has it, "" if nobody."""
+        return next((flight.agent for flight in self.flights.values()), "")
 
     def write(self, r: e.Recorded) -> None:
         """Bring the row up to date, like ``ledger._Pen``."""
         self.seq = r.seq
+        attempt = r.attempt or 0
         if r.kind == "submitted":
             self.accepted = True
-        elif r.kind == "assigned":
-            self.phase, self.attempt, self.agent = "assigned", r.attempt or 0, r.agent
+        elif r.kind in ("assigned", "hedged"):
+            self.attempt = attempt
+            self.flights[attempt] = Flight(r.task, attempt, r.agent, r.at)
         elif r.kind == "working":
-            self.phase, self.began_at = "working", r.at
-        elif r.kind == "requeued":
-            self.phase, self.agent, self.tries = "waiting", "", r.data["tries"]
+            self.flights[attempt] = replace(self.flights[attempt], phase="working", began_at=r.at)
+        elif r.kind in ("requeued", "dropped"):
+            del self.flights[attempt]
+            self.tries = r.data["tries"]
         elif r.kind == "cancel_requested":
             self.cancel_asked = True
         elif r.kind in TERMINAL:
-            self.ended = True
+            self.flights, self.ended = {}, True
 
     def restored(self) -> Restored:
         """Return the task as a new controller takes it up, like ``ledger.live``."""
@@ -94,9 +105,7 @@ class Row:
             seq=self.seq,
             attempt=self.attempt,
             tries=self.tries,
-            phase=self.phase,
-            agent=self.agent,
-            began_at=self.began_at,
+            flights=tuple(replace(flight) for flight in self.flights.values()),
             cancel_asked=self.cancel_asked,
         )
 

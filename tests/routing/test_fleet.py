@@ -10,7 +10,9 @@ import pytest
 
 from routing import events as e
 from routing import fleet as module
-from routing.fleet import Fleet, Phase, Restored
+from routing import lanes, roster
+from routing.fleet import Fleet
+from routing.flights import Flight, Phase, Restored
 
 LOST: e.Error = {"kind": "agent", "message": "no", "retryable": True}
 
@@ -44,8 +46,12 @@ class World:
         self.now = self.now if at is None else at
         return self._keep(self.fleet.due(self.now))
 
-    def restore(self, **fields: Any) -> list[e.Effect]:
-        return self._keep(self.fleet.restore(Restored(**{"spec": task(), "seq": 2, **fields}), self.now))
+    def restore(self, phase: Phase = "waiting", attempt: int = 0, **fields: Any) -> list[e.Effect]:
+        place = {name: fields.pop(name) for name in ("worker", "incarnation") if name in fields}
+        agent, began_at = fields.pop("agent", ""), fields.pop("began_at", 0.0)
+        flights = (Flight("x", attempt, agent, began_at, phase=phase, **place),) if agent else ()
+        restored = Restored(**{"spec": task(), "seq": 2, "attempt": attempt, "flights": flights, **fields})
+        return self._keep(self.fleet.restore(restored, self.now))
 
     def register(self, *agents: e.AgentSpec, strategies: Mapping[tuple[str, str], str] = {}) -> None:
         self.tell(e.AgentsChanged(agents=agents, strategies=strategies))
@@ -207,7 +213,7 @@ class TestAssign:
 
     def test_sends_nothing_while_all_workers_are_silent(self) -> None:
         world = World()
-        world.due(module.WORKER_SILENT_S)
+        world.due(roster.WORKER_SILENT_S)
 
         assert dispatched(world.submit()) == []
 
@@ -484,7 +490,7 @@ class TestFinished:
 
         assert recorded(world.finish(output={"n": 1}), "completed").output == {"n": 1}
         assert world.fleet.tasks == {}
-        assert world.fleet.busy == 0
+        assert world.fleet.roster.busy == 0
 
     def test_a_late_result_is_refused(self) -> None:
         world = World()
@@ -702,7 +708,7 @@ class TestCancel:
         world.due(30.0)
 
         assert world.kinds()[-1] == "canceled"
-        assert world.fleet.busy == 0
+        assert world.fleet.roster.busy == 0
 
     @pytest.mark.parametrize("restart", [False, True])
     def test_a_lost_attempt_is_not_tried_again(self, restart: bool) -> None:
@@ -803,7 +809,7 @@ class TestAgentsChanged:
 
         assert dispatched(world.submit("y")) == []
         assert recorded(world.finish("x"), "completed").agent == "a"
-        assert world.fleet.agents == {}
+        assert world.fleet.roster.agents == {}
 
     def test_an_agent_that_comes_back_keeps_its_load(self) -> None:
         world = World(agent(capacity=1))
@@ -865,10 +871,10 @@ class TestRestore:
         world = World()
         world.restore(phase=phase, attempt=1, agent="gone")
 
-        assert world.fleet.busy == 1
+        assert world.fleet.roster.busy == 1
         world.finish()
-        assert world.fleet.busy == 0
-        assert "gone" not in world.fleet.agents
+        assert world.fleet.roster.busy == 0
+        assert "gone" not in world.fleet.roster.agents
 
     def test_keeps_the_time_out(self) -> None:
         world = World()
@@ -884,9 +890,9 @@ class TestRestore:
 class TestDropLanes:
     def test_forgets_empty_lanes_when_there_are_too_many(self) -> None:
         world = World()
-        for n in range(module.KEPT_LANES + 10):
+        for n in range(lanes.KEPT_LANES + 10):
             world.submit(f"x{n}", excluded=(f"z{n}",))
             world.finish(f"x{n}")
 
-        assert len(world.fleet.lanes) <= module.KEPT_LANES
+        assert len(world.fleet.lanes.all) <= lanes.KEPT_LANES
         assert dispatched(world.submit("after")) == [("after", 1)]

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from routing import events as e
 from routing import ledger, registry
-from routing.fleet import Fleet, Restored
+from routing.fleet import Fleet
+from routing.flights import Restored
 from routing.models import (
     Artifact,
     Attempt,
@@ -315,9 +316,7 @@ def seen(fleet: Fleet) -> dict[str, tuple[Any, ...]]:
             task.tries,
             task.cancel_asked_at is not None,
             task.phase if task.phase in ("assigned", "working") else "waiting",
-            (task.agent, task.began_at if task.phase == "working" else None)
-            if task.phase in ("assigned", "working")
-            else None,
+            [(f.attempt, f.agent, f.phase, f.began_at if f.phase == "working" else None) for f in task.flights],
         )
         for task in fleet.tasks.values()
     }
@@ -334,8 +333,8 @@ class TestLive:
             restarted.restore(restored, desk.now)
 
         assert seen(restarted) == seen(desk.fleet)
-        assert {n: set(a.running) for n, a in restarted.agents.items()} == {
-            n: set(a.running) for n, a in desk.fleet.agents.items()
+        assert {n: set(a.running) for n, a in restarted.roster.agents.items()} == {
+            n: set(a.running) for n, a in desk.fleet.roster.agents.items()
         }
 
     def test_leaves_out_what_has_ended_or_is_not_accepted(self, desk: Desk) -> None:
@@ -352,7 +351,7 @@ class TestLive:
 
         [restored] = ledger.live()
 
-        assert (restored.worker, restored.incarnation) == ("w", "1")
+        assert (restored.flights[0].worker, restored.flights[0].incarnation) == ("w", "1")
 
     def test_keeps_everything_that_routing_needs(self, desk: Desk) -> None:
         moment = at(3600)

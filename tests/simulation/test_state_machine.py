@@ -223,11 +223,11 @@ class FleetMachine(RuleBasedStateMachine):
     def books_balance(self) -> None:
         live = {task: row for task, row in self.rows.items() if not row.ended}
         in_flight = {task: row for task, row in live.items() if self.is_in_flight(row)}
-        held = [task for agent in self.fleet.agents.values() for task in agent.running]
+        held = [task for agent in self.fleet.roster.agents.values() for task in agent.running]
 
         assert self.fleet.tasks.keys() == live.keys()
         assert sorted(held) == sorted(in_flight)
-        assert self.fleet.busy == len(in_flight)
+        assert self.fleet.roster.busy == len(in_flight)
         assert all(row.agent == self.fleet.tasks[task].agent for task, row in in_flight.items())
         assert all((row.seq, row.tries) == (known.seq, known.tries) for task, row in live.items()
                    for known in [self.fleet.tasks[task]])  # fmt: skip
@@ -236,7 +236,7 @@ class FleetMachine(RuleBasedStateMachine):
     def who_waits_stands_in_one_lane(self) -> None:
         waiting = sum(task.phase == "waiting" for task in self.fleet.tasks.values())
 
-        assert sum(len(lane) for lane in self.fleet.lanes.values()) == waiting
+        assert sum(len(lane) for lane in self.fleet.lanes.all.values()) == waiting == len(self.fleet.lanes)
 
     @invariant()
     def whatever_is_timed_will_be_looked_at(self) -> None:
