@@ -39,7 +39,7 @@ class TaskSpec:
     max_attempts: int = 3  # attempts that began
     created_at: float = 0.0
     size: float = 1.0  # how much work it is, without a unit; only tasks of one skill are compared by it
-    key: str = ""  # concurrency key
+    concurrency_key: str = ""  # of tasks with the same one a limit lets only so many run
     affinity: str = ""  # tasks with the same one like the same agent
     context: str = ""  # the piece of work it is part of
     idempotent: bool = False  # doing it twice does no harm, so a second attempt may fly beside a slow one

@@ -107,7 +107,7 @@ class Lane:
         """Put a task in its place."""
         kind = WITHOUT if task.deadline is None else WITH_DEADLINE
         value = task.created_at if task.deadline is None else task.deadline
-        shelves = self._shelves.setdefault(task.key, {})
+        shelves = self._shelves.setdefault(task.concurrency_key, {})
         name = (-task.priority, kind, bucket)
         shelf = shelves.get(name)
         if shelf is None:
@@ -115,9 +115,9 @@ class Lane:
         arrival = next(_arrivals)
         heapq.heappush(shelf.heap, (value, arrival, task.id))
         shelf.count += 1
-        self._waiting[task.id] = _Waiting(now, task.key, shelf, arrival)
+        self._waiting[task.id] = _Waiting(now, task.concurrency_key, shelf, arrival)
         if shelf.heap[0][1] == arrival:  # its key may come earlier now
-            self._offer(task.key, Place(*name[:2], -math.inf, 0, ""))
+            self._offer(task.concurrency_key, Place(*name[:2], -math.inf, 0, ""))
 
     def remove(self, task: str) -> None:
         """Take a task out wherever it stands; its entry on the shelf is cleared when it comes up, or with others."""

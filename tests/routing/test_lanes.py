@@ -81,7 +81,7 @@ class TestHead:
         assert order(made) == ["short at 10", "short at 20", "long", "short at 40"]
 
     def test_passes_over_a_key_in_use_until_it_is_free(self) -> None:
-        made = lane(x={"key": "one"}, y={"key": "one"}, z={"key": "two"})
+        made = lane(x={"concurrency_key": "one"}, y={"concurrency_key": "one"}, z={"concurrency_key": "two"})
         made.park("one")
 
         assert order(made) == ["z"]
@@ -96,7 +96,7 @@ class TestHead:
         for n, (key, priority, bucket, urgent) in enumerate(tasks):
             deadline = 50.0 - n if urgent else None
             made.add(
-                replace(TASK, id=str(n), key=key, priority=priority, created_at=float(n), deadline=deadline),
+                replace(TASK, id=str(n), concurrency_key=key, priority=priority, created_at=float(n), deadline=deadline),
                 0.0,
                 bucket=bucket,
             )
