@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:  # they speak of tasks, so they import this module
+    from routing.budget_rules import BudgetSpec
+    from routing.containment import Containment
+    from routing.limit_rules import LimitSpec
+    from routing.policies import PolicySpec
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -70,11 +76,16 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentsChanged:
-    """The whole registry, after a change. ``strategies`` maps (tenant, skill) to a strategy's name."""
+class RegistryChanged:
+    """The whole registry, after a change: who is there, and by which rules tasks are routed."""
 
     agents: tuple[AgentSpec, ...]
-    strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    policies: tuple[PolicySpec, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    budgets: tuple[BudgetSpec, ...] = ()
+    containments: tuple[Containment, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)  # tenant → share, 1 where none is given
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +130,28 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The attempt ended: ``error`` None means it succeeded and ``output`` is its result."""
+    """The attempt ended: ``error`` None means it succeeded and ``output`` is its result.
+
+    ``usage`` is what the agent says the attempt has used, by unit: "usd", "tokens".
+    """
 
     task: str
     attempt: int
     output: Any = None
     error: Error | None = None
+    usage: Mapping[str, float] = field(default_factory=dict)
     retry_in_s: float | None = None  # the agent itself asks for another attempt after so long
     call: Mapping[str, Any] | None = None  # and this is the Celery call to make then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """Somebody judged the output of an attempt that had succeeded; ``before`` is what it counted until now, 0..1."""
+
+    agent: str
+    skill: tuple[str, str]
+    score: float  # 0..1
+    before: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +185,13 @@ class MessagesLost:
 
 Fact = (
     Submitted
-    | AgentsChanged
+    | RegistryChanged
     | Beat
     | WorkerGone
     | Started
     | Noted
     | Finished
+    | Rated
     | HandedBack
     | CancelAsked
     | Stalled
@@ -198,9 +224,14 @@ class Recorded:
 class DecisionMade:
     """Why this agent."""
 
+    policy: str
+    revision: int  # of the configuration
     strategy: str
     candidates: tuple[Mapping[str, Any], ...]  # {"agent", "score", "terms"}, best first
     exclusions: Mapping[str, str]  # agent → reason
+    more: int = 0  # candidates and exclusions that are not listed
+    waited_for: str = ""  # what the task waited for last, in words
+    shadow: Mapping[str, Any] | None = None  # what another strategy would have done: {"strategy", "agent"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,4 +261,13 @@ class Stop:
     reason: str  # canceled | stale
 
 
-Effect = Recorded | Dispatch | Fence | Stop
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """Something learned that a later controller should know: kept in the same commit, under its kind and name."""
+
+    kind: str  # breaker, rate, spent, estimate …
+    name: str
+    data: Any  # JSON; None: forget it
+
+
+Effect = Recorded | Dispatch | Fence | Stop | Remembered
