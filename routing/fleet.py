@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from routing import events as e
-from routing import policy
+from routing import policy, strategies
 from routing.estimates import Estimates
 from routing.lanes import Lane, LaneKey, Order
 
@@ -36,6 +36,7 @@ P95_RATIO = 3.0  # an attempt is overdue beyond so many times its predicted seco
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 KEPT_LANES = 2_000  # empty lanes are kept for the next task of their kind, up to so many
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
+_OCCASION = strategies.Occasion()  # neither strategy on offer asks for more than the candidate
 BLAMELESS = frozenset({"bad_input", "canceled", "deadline"})  # errors that say nothing about the agent
 
 Phase = Literal["waiting", "delayed", "assigned", "working"]
@@ -114,7 +115,9 @@ class Fleet:
         self._hopeful: set[LaneKey] = set()  # of those, where an assignment may have become possible
         self._lanes_of: dict[str, set[LaneKey]] = {}  # agent → lanes it is able for
         self._free: set[str] = set()  # agents with a free slot
-        self._rated: dict[str, dict[tuple[str, str], policy.Ranked]] = {}  # agent → skill → its score at this instant
+        self._rated: dict[
+            str, dict[tuple[str, str], strategies.Ranked]
+        ] = {}  # agent → skill → its score at this instant
         self._alone: set[str] = set()  # suspects in flight: at most one, but for those restored
         self._assigned = 0  # attempts sent and not begun
         self._working: Counter[str] = Counter()  # worker → attempts it works on
@@ -253,7 +256,7 @@ class Fleet:
             self.stale += 1
             return
         if task.phase == "working" and fact.error is None:
-            self.estimates.succeeded(task.agent, task.skill, now - task.began_at)
+            self.estimates.succeeded(task.agent, task.skill, seconds=now - task.began_at, now=now)
         if task.phase == "assigned":  # its start was never heard of: nothing to learn from the time it took
             self._begin(task, "", "", now)
         if fact.error is None:
@@ -402,7 +405,7 @@ class Fleet:
         if kind == "lost":
             self._suspect(task, task.losses + 1)
         if kind not in BLAMELESS:
-            self.estimates.failed(task.agent)
+            self.estimates.failed(task.agent, task.skill, now=now)
         if task.cancel_asked_at is not None:
             self._end(task, "canceled", now, data={"error": error})
         elif not error.get("retryable"):
@@ -498,7 +501,7 @@ class Fleet:
             return False
         spec = task.spec
         strategy = self._strategies.get((spec.tenant, spec.skill), policy.DEFAULT_STRATEGY)
-        ranked = policy.in_order([self._rate(name, task, strategy, now) for name in names])
+        ranked = strategies.in_order([self._rate(name, task, strategy, now) for name in names])
         decision = self._decision(strategy, ranked, lane)
         waited = now - lane.since(spec.id)
         self._leave_lane(task)
@@ -512,17 +515,18 @@ class Fleet:
         self._send(task)
         return True
 
-    def _decision(self, strategy: str, ranked: list[policy.Ranked], lane: Lane) -> e.DecisionMade:
+    def _decision(self, strategy: str, ranked: list[strategies.Ranked], lane: Lane) -> e.DecisionMade:
+        chosen = strategies.STRATEGIES[strategy]
         return e.DecisionMade(
             strategy=strategy,
             candidates=tuple(
-                {"agent": r.candidate.agent, "score": round(r.score, 6), "terms": r.terms}
+                {"agent": r.candidate.agent, "score": round(r.score, 6), "terms": chosen.terms(r.candidate, _OCCASION)}
                 for r in ranked[: policy.KEPT_CANDIDATES]
             ),
             exclusions=self._exclusions(lane, {r.candidate.agent for r in ranked}),
         )
 
-    def _rate(self, name: str, task: _Task, strategy: str, now: float) -> policy.Ranked:
+    def _rate(self, name: str, task: _Task, strategy: str, now: float) -> strategies.Ranked:
         """Return the agent with its score for the task, reckoned once as long as the agent gets nothing more."""
         if name in task.failed_on:
             return self._rate_anew(name, task, strategy, now)
@@ -531,19 +535,20 @@ class Fleet:
             rated[task.skill] = self._rate_anew(name, task, strategy, now)
         return rated[task.skill]
 
-    def _rate_anew(self, name: str, task: _Task, strategy: str, now: float) -> policy.Ranked:
+    def _rate_anew(self, name: str, task: _Task, strategy: str, now: float) -> strategies.Ranked:
         agent = self.agents[name]
-        record = self.estimates.agents.get(name)
-        candidate = policy.Candidate(
+        candidate = strategies.Candidate(
             agent=name,
             running=len(agent.running),
             capacity=agent.spec.capacity,
             predicted_s=self.estimates.predicted_s(name, task.skill),
-            error=record.error if record else 0.0,
+            usual_s=self.estimates.usual_s(task.skill),
+            error=self.estimates.error(name),
             lateness=self._lateness(agent, now),
             failed_before=name in task.failed_on,
         )
-        return policy.rate(candidate, strategy=strategy, usual_s=self.estimates.usual_s(task.skill))
+        score = strategies.STRATEGIES[strategy].score(candidate, _OCCASION)
+        return strategies.Ranked(candidate=candidate, score=score)
 
     def _lateness(self, agent: _Agent, now: float) -> float:
         worst = 1.0
