@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from routing import events as e
-from routing.simulated import History, Point
-from routing.simulator import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
 from tests.checker import Record, violations
+from tests.simulation.processes import History, Point
+from tests.simulation.world import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
 
 SKILLS = ("lint", "test", "write")
 TROUBLED_S = 40.0  # faults happen until then

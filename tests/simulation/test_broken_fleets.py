@@ -10,8 +10,8 @@ import pytest
 
 from routing import events as e
 from routing.fleet import Fleet, Restored, _Agent, _Task
-from routing.simulator import simulate
 from tests.simulation.scenarios import broken_promises, scenario
+from tests.simulation.world import simulate
 
 SEEDS = 100  # a broken fleet has to be found within so many
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from routing import events as e
 from routing.fleet import Fleet
-from routing.simulated import Row
+from tests.simulation.processes import Row
 
 AGENTS = tuple(
     e.AgentSpec(name=name, tenant="t", skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from routing import events as e
 from routing.fleet import Fleet
-from routing.simulated import LOOK_S, Controller, History, Ledger, Point, Redis, Worker
+from tests.simulation.processes import LOOK_S, Controller, History, Ledger, Point, Redis, Worker
 
 TAKE_OVER_S = 2.5  # from a leader's silence to the next one's first step
 HOP_S = 0.002  # one message's way

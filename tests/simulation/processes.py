@@ -1,4 +1,4 @@
-"""What stands around the fleet in the simulator: ledger, Redis, controllers and workers.  Pure."""
+"""What stands around the fleet in the simulated world: ledger, Redis, controllers and workers.  Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from routing import events as e
 from routing.fleet import Phase, Restored
 
 if TYPE_CHECKING:
-    from routing.simulator import World
+    from tests.simulation.world import World
 
 BEAT_S = 3.0
 LOOK_S = 0.5  # how often the controller looks into the ledger without a ring
