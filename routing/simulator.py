@@ -208,12 +208,12 @@ class _Run:
                 self._stop(effect)
 
     def _note(self, recorded: e.Recorded) -> None:
+        course = self._courses[recorded.task]
+        if recorded.agent:
+            course.agent = recorded.agent
         if recorded.kind in TERMINAL:
-            course = self._courses[recorded.task]
             course.outcome, course.ended_at = recorded.kind, recorded.at
             self._open -= 1
-        elif recorded.kind == "assigned":
-            self._courses[recorded.task].agent = recorded.agent
 
     def _deliver(self, message: e.Dispatch) -> None:
         """Begin the attempt, when its worker goes on if it is frozen; a second message begins nothing."""
