@@ -197,8 +197,8 @@ class Assignment:
         return worst
 
     def _left_out(self, lane: Lane, candidates: set[str], turned: Mapping[str, str], ranked: int) -> dict[str, Any]:
-        """Return why each skilled agent that was no candidate was none, as far as that is kept, and how many are not."""
-        out = {name: words for name, words in turned.items()} | lane.excluded
+        """Return why each skilled agent that was no candidate was none, up to some, and how many more there are."""
+        out = {**turned, **lane.excluded}
         busy = lane.able - candidates - turned.keys()
         for name in heapq.nsmallest(max(0, KEPT_EXCLUSIONS - len(out)), busy):
             full = name not in self._roster.free

@@ -149,7 +149,7 @@ class Budgets:
     # ---- what runs ----------------------------------------------------------------------------------------------
 
     def reserve(self, task: Charged, attempt: int, agent: str, estimate: Mapping[str, float], now: float) -> None:
-        """Hold what the attempt is expected to use, in every budget that speaks of it; once only. Ask ``lacks`` first."""
+        """Hold what the attempt is expected to use in every budget that speaks of it, once. Ask ``lacks`` first."""
         if (task.id, attempt) not in self._held:
             self._hold(Reserved(task=task, attempt=attempt, agent=agent, estimate=estimate, at=now))
             self._tidy(now)

@@ -274,8 +274,7 @@ class _Reign:
         self.revision = revision
         registry.forget()
         self.live.revision = revision
-        agents, strategies = registry.agent_specs(), registry.strategies()
-        return self.fleet.apply(e.AgentsChanged(agents=agents, strategies=strategies), now)
+        return self.fleet.apply(e.RegistryChanged(agents=registry.agent_specs(), revision=revision), now)
 
     # ---- writing and telling ------------------------------------------------------------------------------------
 

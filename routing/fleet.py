@@ -18,24 +18,29 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from routing import events as e
-from routing import policy
 from routing.assignment import Assignment
 from routing.estimates import Estimates
 from routing.flights import Flight, LiveTask, Restored
-from routing.lanes import LaneKey, Lanes, bucket_of
+from routing.gates import Called, Gates, Turned
+from routing.lanes import LaneKey, Lanes
+from routing.policies import Policies
+from routing.records import bucket_of
+from routing.retries import UNSTARTED, next_delay_s, wait_s
 from routing.roster import Roster
 
 START_LEASE_S = 10.0  # an assigned attempt has to begin within
 WORK_LEASE_S = 10.0  # a working attempt has to be heard of within
 TIMEOUT_GRACE_S = 5.0  # the worker ends an attempt at its time-out; this is for when it does not
 CANCEL_GRACE_S = 30.0  # likewise for an attempt that was asked to stop
-BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+LOOK_AGAIN_S = 30.0  # a task that waits for its own budget looks again by itself
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
+HEDGE_RATIO, HEDGE_S = 2.0, 0.2  # a second attempt flies no sooner than after so many times what is usual, and so long
+REMEMBER_S = 5.0  # what was learned is kept for the next controller so often
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
 BLAMELESS = frozenset({"bad_input", "canceled", "deadline"})  # errors that say nothing about the agent
 
@@ -50,9 +55,14 @@ class Fleet:
         self.roster = self.make_roster()
         self.lanes = Lanes()
         self.estimates = Estimates()
-        self.assignment = Assignment(self.roster, self.lanes, self.estimates)
+        self.gates = Gates(self.estimates)
+        self.assignment = Assignment(self.roster, self.lanes, self.estimates, self.gates)
         self.hedges = 0  # attempts in flight beside another one of their task
         self.stale = 0  # reports that came from attempts no longer current
+        self._attempts = 0  # begun since this controller leads, and of these hedges
+        self._hedged = 0
+        self._remember_at = math.inf  # when what was learned is kept next
+        self._is_restored = False  # tasks were taken up, and the gates have not counted them yet
         self._timers: list[tuple[float, str]] = []  # (when to look, task); outdated ones are skipped
         self._out: list[e.Effect] = []
 
@@ -67,6 +77,11 @@ class Fleet:
     def due(self, now: float) -> list[e.Effect]:
         """Return what is to be done at ``now``: leases and delays that ended, and every assignment now possible."""
         self.roster.forget_silent(now)
+        if self._is_restored:
+            self._is_restored = False
+            self.gates.rebuild(self.tasks, now)
+        for called in self.gates.calls(now):
+            self._call(called, now)
         while self._timers and self._timers[0][0] <= now:
             at, task_id = heapq.heappop(self._timers)
             task = self.tasks.get(task_id)
@@ -74,13 +89,27 @@ class Fleet:
                 task.look_at = math.inf
                 self._task_due(task, now)
                 self._watch(task)
-        for task, decision in self.assignment.matches(self.tasks, now):
-            self._launch(task, decision, now)
+        for match in self.assignment.matches(self.tasks, now):
+            if match.decision is not None:
+                self._launch(match.task, match.decision, now)
+            elif match.turned is not None:
+                self._turn_away(match.task, match.turned, now)
+        self._out += self.gates.changes()
+        if now >= self._remember_at:
+            self._remember()
         return self._drain()
 
     def next_due(self) -> float | None:
         """Return when ``due`` should be called at the latest, or None if nothing is scheduled."""
-        return self._timers[0][0] if self._timers else None
+        moments = (self._timers[0][0] if self._timers else None, self.gates.next_due())
+        return min((at for at in moments if at is not None), default=None)
+
+    def recall(self, kept: Iterable[tuple[str, str, Any]]) -> None:
+        """Take up what an earlier controller remembered, as (kind, name, data); before ``restore``."""
+        rows = list(kept)
+        self.estimates.restore({name: data for kind, name, data in rows if kind == "estimate"})
+        self.gates.recall(rows)
+        self._is_restored = True
 
     def restore(self, restored: Restored, now: float) -> list[e.Effect]:
         """Take up a task where the ledger left it. What was sent and not begun is sent again."""
@@ -88,10 +117,11 @@ class Fleet:
         task.seq, task.attempt, task.tries = restored.seq, restored.attempt, restored.tries
         task.cancel_asked_at = now if restored.cancel_asked else None
         self._suspect(task, restored.tries)
+        self._is_restored = True
         if not restored.flights:
             self._wait(task, now)
         for flight in restored.flights:
-            flight.predicted_s = self.estimates.predicted_s(flight.agent, task.skill)
+            self._predict(task, flight)
             self._occupy(task, flight)
             self._lease(task, flight, now, START_LEASE_S if flight.phase == "assigned" else WORK_LEASE_S)
             if flight.phase == "assigned":
@@ -113,10 +143,32 @@ class Fleet:
         self._record(task, "submitted", now, data={"detail": lane.reason} if lane.reason else {})
         self._wait(task, now)
 
-    def _agents_changed(self, fact: e.AgentsChanged, now: float) -> None:
-        self.assignment.strategies = {key: name for key, name in fact.strategies.items() if name in policy.STRATEGIES}
+    def _registry_changed(self, fact: e.RegistryChanged, now: float) -> None:
+        known = set(self.roster.registered())
         self.roster.register(fact.agents)
         self.lanes.follow(self.roster.registered())
+        for agent in known - {spec.name for spec in fact.agents}:
+            self.estimates.forget(agent)
+        self.assignment.share.weights = fact.weights
+        self.assignment.policies = Policies(fact.policies, revision=fact.revision)
+        for task in self.tasks.values():
+            task.policy = self.assignment.policies.of(task.spec)
+        cancelling = self.gates.configure(fact, now)
+        self.gates.rebuild(self.tasks, now)
+        if cancelling:
+            self._cancel_contained(now)
+
+    def _cancel_contained(self, now: float) -> None:
+        """Cancel what runs on whom, or for whom, a containment says so."""
+        for flight in list(self.roster.flights()):
+            task = self.tasks.get(flight.task)
+            held = self.gates.containments.cancels(task.spec, flight.agent, now) if task is not None else None
+            if held is not None:
+                self._cancel_asked(e.CancelAsked(task=flight.task, by=held.by, reason=held.words()), now)
+
+    def _rated(self, fact: e.Rated, now: float) -> None:
+        self.estimates.rated(fact.agent, fact.skill, fact.score, before=fact.before)
+        self._remember_soon(now)
 
     def _beat(self, fact: e.Beat, now: float) -> None:
         known = self.roster.workers.get(fact.worker)
@@ -167,8 +219,9 @@ class Fleet:
         if flight is None:
             return
         task = self.tasks[fact.task]
+        flight.usage = fact.usage
         if flight.phase == "working" and fact.error is None:
-            self.estimates.succeeded(flight.agent, task.skill, now - flight.began_at)
+            self._learn(task, flight, now)
         if flight.phase == "assigned":  # its start was never heard of: nothing to learn from the time it took
             self._begin(task, flight, "", "", now)
         if fact.error is None:
@@ -179,6 +232,30 @@ class Fleet:
             self._lost(task, flight, now)  # nobody asked for it, so it does not count as the task's end
         else:
             self._attempt_failed(task, flight, fact.error, now)
+
+    def _learn(self, task: LiveTask, flight: Flight, now: float) -> None:
+        """Learn from an attempt that succeeded."""
+        seconds, agent, spec = now - flight.began_at, flight.agent, task.spec
+        cost_usd = flight.usage.get("usd", self._listed_usd(agent))
+        self.estimates.succeeded(agent, task.skill, seconds=seconds, size=spec.size, cost_usd=cost_usd, now=now)
+        if self.gates.breakers.succeeded(agent, task.skill, now, task=spec.id):
+            self.lanes.hope()
+        self.gates.outliers.succeeded(spec.tenant, task.skill, agent, now, seconds)
+        self._remember_soon(now)
+
+    def _learn_failure(self, task: LiveTask, flight: Flight, kind: str, now: float) -> None:
+        """Learn from an attempt that failed; one that was lost says nothing of its agent."""
+        agent, spec = flight.agent, task.spec
+        if kind not in BLAMELESS:
+            self.estimates.failed(agent, task.skill, cost_usd=flight.usage.get("usd"), now=now)
+            self.gates.outliers.failed(spec.tenant, task.skill, agent, now)
+            self._remember_soon(now)
+        if self.gates.breakers.failed(agent, task.skill, now, kind, task=spec.id):
+            self.lanes.hope()
+
+    def _listed_usd(self, agent: str) -> float | None:
+        seat = self.roster.agents.get(agent)
+        return seat.spec.cost_usd if seat is not None and seat.spec.cost_usd else None
 
     def _handed_back(self, fact: e.HandedBack, now: float) -> None:
         flight = self._reporting(fact.task, fact.attempt)
@@ -224,6 +301,8 @@ class Fleet:
     def _flight_due(self, task: LiveTask, flight: Flight, now: float) -> None:
         if flight.phase == "working" and now >= self._cancel_until(task):
             self._end(task, "canceled", now, data={"detail": "its agent did not confirm that it stopped"})
+        elif now >= flight.hedge_at and flight.lease_until > now and now < self._work_until(task, flight):
+            self._hedge(task, flight, now)
         elif flight.phase == "working" and now >= self._work_until(task, flight):
             message = f"did not end within {task.spec.timeout_s:g} s"
             error: e.Error = {"kind": "timeout", "message": message, "retryable": True}
@@ -237,6 +316,9 @@ class Fleet:
     def _waiting_due(self, task: LiveTask, now: float) -> None:
         if task.spec.deadline is not None and task.spec.deadline <= now:
             self._fail(task, {"kind": "deadline", "message": "its deadline passed while it waited"}, now)
+        elif now >= task.give_up_at:
+            message = f"it waited longer than {task.policy.wait_s:g} s for {task.waited_for or 'an agent'}"
+            self._fail(task, {"kind": "deadline", "message": message}, now)
         elif task.delayed_until is not None and task.delayed_until <= now:
             self._wait(task, now)
 
@@ -244,13 +326,13 @@ class Fleet:
         """Return when the next thing about the task may be due, infinity if nothing is."""
         if task.flights:
             return min(self._next_look_at(task, flight) for flight in task.flights)
-        deadline = math.inf if task.spec.deadline is None else task.spec.deadline
+        deadline = min(math.inf if task.spec.deadline is None else task.spec.deadline, task.give_up_at)
         return deadline if task.delayed_until is None else min(deadline, task.delayed_until)
 
     def _next_look_at(self, task: LiveTask, flight: Flight) -> float:
         if flight.phase == "assigned":
             return flight.lease_until
-        return min(flight.lease_until, self._work_until(task, flight), self._cancel_until(task))
+        return min(flight.lease_until, self._work_until(task, flight), self._cancel_until(task), flight.hedge_at)
 
     def _work_until(self, task: LiveTask, flight: Flight) -> float:
         return flight.began_at + task.spec.timeout_s + TIMEOUT_GRACE_S
@@ -262,7 +344,7 @@ class Fleet:
         message = f"no worker began it on {flight.agent}"
         error: e.Error = {"kind": "unavailable", "message": message, "retryable": True}
         task.unstarted += 1
-        delay = _backoff(task.unstarted - 1) if task.unstarted > 1 else 0.0
+        delay = wait_s(UNSTARTED, task.unstarted - 1, task.spec.id)
         self._requeue(task, flight, error, now, delay_s=delay, outcome="lost")
 
     def _lost(self, task: LiveTask, flight: Flight, now: float) -> None:
@@ -288,7 +370,7 @@ class Fleet:
     # ---- from one phase to the next -----------------------------------------------------------------------------
 
     def _live(self, spec: e.TaskSpec) -> LiveTask:
-        task = LiveTask(spec, (spec.skill, spec.version), LaneKey.of(spec), bucket_of(spec.size))
+        task = LiveTask(spec, (spec.skill, spec.version), LaneKey.of(spec), self.assignment.policies.of(spec))
         self.tasks[spec.id] = task
         return task
 
@@ -298,13 +380,69 @@ class Fleet:
         if not_before is not None and not_before > now:
             self._delay(task, not_before)
             return
-        task.delayed_until = None
-        self.lanes.add(task.lane, task.spec, now, bucket=task.bucket)
+        if task.owes and (pause_s := self.gates.retry_budget.spend(now, task.owes, task.spec.id)) > 0:
+            task.waited_for = "the fleet's account of retries"
+            self._delay(task, now + pause_s)
+            return
+        task.owes, task.delayed_until = "", None
+        task.give_up_at = math.inf if task.policy.wait_s is None else now + task.policy.wait_s
+        self.lanes.add(task.lane, task.spec, now, bucket=bucket_of(task.spec.size))
         self._watch(task)
 
     def _delay(self, task: LiveTask, until: float) -> None:
         task.delayed_until = until
         self._watch(task)
+
+    def _step_aside(self, task: LiveTask, now: float) -> None:
+        """Let the task out of its lane, so that it keeps nobody back; it is called, or looks again by itself."""
+        self.lanes.remove(task.lane, task.spec.id)
+        self._delay(task, now + LOOK_AGAIN_S)
+
+    def _call(self, called: Called, now: float) -> None:
+        """Let somebody try again who was turned away."""
+        if called.task:
+            task = self.tasks.get(called.task)
+            if task is not None and task.phase == "delayed":
+                self._wait(task, now)
+        elif called.lane is None:
+            self.lanes.hope()
+        elif called.key is not None:
+            self.lanes.unpark(called.lane, called.key)
+        else:
+            self.lanes.hope([called.lane])
+
+    def _turn_away(self, task: LiveTask, turned: Turned, now: float) -> None:
+        """Do what follows for a task that may not begin now."""
+        if turned.ends:
+            self._fail(task, {"kind": "limit", "message": turned.words}, now)
+        elif turned.rejects:
+            self._end(task, "rejected", now, data={"error": {"kind": "limit", "message": turned.words}})
+        elif turned.alone:
+            self._step_aside(task, now)
+        elif turned.cancels:
+            reason = f"it made room for task {task.spec.id} ({turned.words})"
+            self._cancel_asked(e.CancelAsked(task=turned.cancels, by="limit", reason=reason), now)
+
+    def _hedge(self, task: LiveTask, first: Flight, now: float) -> None:
+        """Send a second attempt to another agent, if the fleet can spare it; look again later if it cannot now."""
+        hedging = task.policy.hedging
+        first.hedge_at = now + first.late_s
+        slots = sum(seat.spec.capacity for seat in self.roster.agents.values() if not seat.gone)
+        if task.tries + 1 >= task.spec.max_attempts or task.cancel_asked_at is not None:
+            return
+        if len(task.flights) > 1 or self._hedged + 1 > hedging.share * self._attempts + 1:
+            return
+        if self.roster.busy > hedging.busy * slots:
+            return
+        decision = self.assignment.second(task, first, now)
+        if decision is None:
+            return
+        first.hedge_at = math.inf
+        self._hedged += 1
+        flight = self._fly(task, decision, now)
+        data = {"agent": flight.agent, "attempt": flight.attempt, "beside": first.attempt}
+        self._record(task, "hedged", now, data=data, decision=decision, flight=flight)
+        self._send(task, flight)
 
     def _launch(self, task: LiveTask, decision: e.DecisionMade, now: float) -> None:
         """Reserve a slot of the chosen agent for the task, and send it there."""
@@ -318,15 +456,24 @@ class Fleet:
     def _fly(self, task: LiveTask, decision: e.DecisionMade, now: float) -> Flight:
         agent = str(decision.candidates[0]["agent"])
         task.attempt += 1
-        predicted_s = self.estimates.predicted_s(agent, task.skill)
-        flight = Flight(task.spec.id, task.attempt, agent, now, predicted_s=predicted_s)
+        self._attempts += 1
+        flight = Flight(task.spec.id, task.attempt, agent, now)
+        self._predict(task, flight)
         self._occupy(task, flight)
+        self.gates.begins(task, flight, now)
         self._lease(task, flight, now, START_LEASE_S)
         return flight
+
+    def _predict(self, task: LiveTask, flight: Flight) -> None:
+        """Keep what is expected of the attempt: learning goes on meanwhile, and lateness is against this."""
+        flight.predicted_s = self.estimates.predicted_s(flight.agent, task.skill, task.spec.size)
+        flight.late_s = flight.predicted_s * self.estimates.p95_ratio(task.skill)
 
     def _begin(self, task: LiveTask, flight: Flight, worker: str, incarnation: str, now: float) -> None:
         self.roster.begin(flight, worker, incarnation, now)
         task.unstarted = 0
+        if task.spec.idempotent and task.policy.hedging.enabled and len(task.flights) == 1:
+            flight.hedge_at = now + max(flight.late_s, HEDGE_RATIO * flight.predicted_s) + HEDGE_S
         self._lease(task, flight, now, WORK_LEASE_S)
         data: dict[str, Any] = {"worker": worker, "incarnation": incarnation}
         data |= {} if flight is task.flights[0] else {"hedge": True}
@@ -347,20 +494,27 @@ class Fleet:
         outcome = "lost" if kind == "lost" else "failed"
         if kind == "lost":
             self._suspect(task, task.losses + 1)
-        if kind not in BLAMELESS:
-            self.estimates.failed(flight.agent)
+        self._learn_failure(task, flight, kind, now)
         if len(task.flights) > 1:
             self._drop(task, flight, now, outcome=outcome, error=error)
         elif task.cancel_asked_at is not None:
             self._end(task, "canceled", now, data={"error": error})
         elif not error.get("retryable"):
             self._fail(task, error, now)
-        elif task.tries >= task.spec.max_attempts:
-            message = f"{error.get('message', '')} (attempt {task.tries} of {task.spec.max_attempts}, the last)"
-            self._fail(task, {**error, "message": message}, now)
         else:
-            delay_s = 0.0 if kind == "lost" else _backoff(task.tries)
-            self._requeue(task, flight, error, now, delay_s=delay_s, outcome=outcome)
+            self._try_again(task, flight, error, kind, now)
+
+    def _try_again(self, task: LiveTask, flight: Flight, error: e.Error, kind: str, now: float) -> None:
+        """Let the task wait for another attempt, or fail if it has had its last."""
+        retries, most = task.policy.retries, task.spec.max_attempts
+        delay_s = next_delay_s(retries, kind, task.tries, task.spec.id, limit=most)
+        if delay_s is None:
+            most = min(most, retries.rule(kind).attempts or most)
+            message = f"{error.get('message', '')} (attempt {task.tries} of {most}, the last)"
+            self._fail(task, {**error, "message": message}, now)
+            return
+        task.owes = kind
+        self._requeue(task, flight, error, now, delay_s=delay_s, outcome="lost" if kind == "lost" else "failed")
 
     def _requeue(
         self,
@@ -382,7 +536,7 @@ class Fleet:
             return
         data = {"error": error, "retry_in_s": delay_s, "outcome": outcome, "tries": task.tries}
         self._record(task, "requeued", now, data=data, call=call, flight=flight)
-        self._release(task, flight)
+        self._release(task, flight, now)
         self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
         if delay_s > 0:
             self._delay(task, now + delay_s)
@@ -398,7 +552,7 @@ class Fleet:
         data |= {"detail": why} if why else {}
         data |= {"error": error} if error is not None else {}
         self._record(task, "dropped", now, data=data, flight=flight)
-        self._release(task, flight)
+        self._release(task, flight, now)
         self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
         self._watch(task)
 
@@ -414,7 +568,7 @@ class Fleet:
         flight = task.flights[0] if task.flights else None
         self._record(task, kind, now, data=data or {}, output=output, flight=flight)
         if flight is not None:
-            self._release(task, flight)
+            self._release(task, flight, now)
             if kind != "completed":
                 self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
         elif task.delayed_until is None:
@@ -429,11 +583,23 @@ class Fleet:
         self.roster.occupy(flight)
         self.assignment.began(task)
 
-    def _release(self, task: LiveTask, flight: Flight) -> None:
+    def _release(self, task: LiveTask, flight: Flight, now: float) -> None:
         self.hedges -= len(task.flights) > 1
         task.flights.remove(flight)
         self.roster.release(flight)
+        self.gates.breakers.probe_over(flight.agent, task.skill, task.spec.id)
+        self.gates.ends(flight, flight.usage, now)
         self.assignment.ended(task, flight.agent)
+
+    def _remember_soon(self, now: float) -> None:
+        self._remember_at = min(self._remember_at, now + REMEMBER_S)
+
+    def _remember(self) -> None:
+        """Keep what was learned since the last time."""
+        self._remember_at = math.inf
+        learned = self.estimates.snapshot()
+        self._out += (e.Remembered(kind="estimate", name=name, data=data) for name, data in learned.items())
+        self._out.append(self.gates.account())
 
     def _suspect(self, task: LiveTask, losses: int) -> None:
         """Count a loss; a task that was lost too often waits in a lane whose tasks run one at a time."""
@@ -506,14 +672,10 @@ class Fleet:
         return out
 
 
-def _backoff(times: int) -> float:
-    """Return the seconds to wait before trying again after ``times`` failures in a row."""
-    return BACKOFF_S[min(times, len(BACKOFF_S)) - 1]
-
-
 _HANDLERS: dict[type, Any] = {
     e.Submitted: Fleet._submitted,
-    e.AgentsChanged: Fleet._agents_changed,
+    e.RegistryChanged: Fleet._registry_changed,
+    e.Rated: Fleet._rated,
     e.Beat: Fleet._beat,
     e.WorkerGone: Fleet._worker_gone,
     e.Started: Fleet._started,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from routing.events import TaskSpec
 from routing.lanes import LaneKey
+from routing.policies import PolicySpec
 
 Phase = Literal["waiting", "delayed", "assigned", "working"]
 
@@ -25,7 +27,9 @@ class Flight:
     worker: str = ""  # "" is not known
     incarnation: str = ""  # of the worker; "" is not known
     lease_until: float = 0.0
-    late_at: float = math.inf  # when a second attempt beside it is worth a thought
+    late_s: float = 3.0  # seconds that 95 of 100 attempts like it stay below, > 0
+    usage: Mapping[str, float] = field(default_factory=dict)  # what it says it has used, by unit
+    hedge_at: float = math.inf  # when a second attempt beside it is worth a thought
 
 
 @dataclass(slots=True)
@@ -35,7 +39,7 @@ class LiveTask:
     spec: TaskSpec
     skill: tuple[str, str]
     lane: LaneKey
-    bucket: int  # of its size
+    policy: PolicySpec
     seq: int = 0
     attempt: int = 0  # the number of its last attempt
     tries: int = 0  # attempts that began and did not succeed
@@ -46,6 +50,9 @@ class LiveTask:
     losses: int = 0  # attempts that were lost with their worker
     cancel_asked_at: float | None = None
     failed_on: set[str] = field(default_factory=set)  # agents
+    waited_for: str = ""  # what kept it from beginning when it was looked at last, in words
+    owes: str = ""  # the kind of error whose retry the fleet's account has not paid for yet
+    give_up_at: float = math.inf  # when it has waited too long
 
     @property
     def phase(self) -> Phase:

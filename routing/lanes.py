@@ -90,6 +90,7 @@ class Lane:
         self.key = key
         self.able: frozenset[str] = frozenset()  # agents that could take them, as the registry stands
         self.excluded: dict[str, str] = {}  # skilled agents that could not → why
+        self.slots = 0  # of those agents
         self.reason = ""  # why nobody can, in words
         self.held = ""  # why the lane stands still although somebody could, in words
         self._shelves: dict[str, dict[tuple[int, int, int], _Shelf]] = {}  # by concurrency key
@@ -248,6 +249,12 @@ class Lanes:
         """Try again the lanes that the agent could serve."""
         self.hopeful.update(self._of_agent.get(agent, set()) & self.waiting)
 
+    def unpark(self, key: LaneKey, concurrency_key: str) -> None:
+        """Let the lane's tasks with this concurrency key go again."""
+        lane = self.all.get(key)
+        if lane is not None and lane.unpark(concurrency_key):
+            self.hope([key])
+
     def hold(self, lane: Lane, why: str) -> None:
         """Say why the lane stands still, "" when it moves."""
         if lane.held != why:
@@ -273,12 +280,8 @@ class Lanes:
         for name in lane.able:
             self._of_agent[name].discard(key)
         lane.able = frozenset(name for name, reason in reasons.items() if reason is None)
+        lane.slots = sum(self._agents[name].capacity for name in lane.able)
         lane.excluded = {name: reason for name, reason in reasons.items() if reason is not None}
         lane.reason = "" if lane.able else policy.why_none(list(specs), probe)
         for name in lane.able:
             self._of_agent.setdefault(name, set()).add(key)
-
-
-def bucket_of(size: float) -> int:
-    """Return the size bucket, ⌊log2 size⌋, of a task's size ≥ 0; whatever is below 2 is in bucket 0."""
-    return 0 if size < 2 else math.frexp(size)[1] - 1

@@ -14,7 +14,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from routing import policy
+from routing import strategies
 
 DEFAULT_TENANT = "default"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z"
@@ -113,8 +113,8 @@ class Skill(models.Model):
     max_attempts = models.PositiveSmallIntegerField(default=3, help_text="Attempts that began, before a task fails.")
     strategy = models.CharField(
         max_length=32,
-        choices=[(name, name) for name in policy.STRATEGIES],
-        default=policy.DEFAULT_STRATEGY,
+        choices=[(name, name) for name in ("balanced", "least_loaded")],
+        default=strategies.DEFAULT_STRATEGY,
         help_text="How the agent is chosen among those with a free slot.",
     )
 

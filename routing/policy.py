@@ -8,12 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from routing.events import AgentSpec, Labels, TaskSpec
-from routing.strategies import DEFAULT_STRATEGY as DEFAULT_STRATEGY
-from routing.strategies import STRATEGIES as _ALL
-
-STRATEGIES = {name: _ALL[name] for name in ("balanced", "least_loaded")}  # those that can be chosen for a skill
-
-KEPT_CANDIDATES = 20  # of a decision, best first
 
 
 def exclusion(agent: AgentSpec, task: TaskSpec) -> str | None:

@@ -25,7 +25,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from routing import executors, payloads, policy
+from routing import executors, payloads
 from routing.errors import BadRegistration, RoutingError
 from routing.events import AgentSpec
 from routing.models import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, Agent, ApiKey, Revision, Scope, Skill, Tenant
@@ -151,7 +151,7 @@ def agent_specs() -> tuple[AgentSpec, ...]:
 
 def strategies() -> dict[tuple[str, str], str]:
     """Return which strategy chooses for (tenant, skill), where it is not the default; the newest version's counts."""
-    rows = Skill.objects.exclude(strategy=policy.DEFAULT_STRATEGY)
+    rows = Skill.objects.exclude(strategy="balanced")
     chosen = sorted(rows, key=lambda skill: version_key(skill.version))
     return {(str(skill.tenant_id), skill.name): skill.strategy for skill in chosen}
 

@@ -23,7 +23,7 @@ class Desk:
         epoch = ledger.take_lead(ledger.controller_row(), "desk")
         assert epoch is not None
         self.epoch = epoch
-        self.tell(e.AgentsChanged(agents=registry.agent_specs()))
+        self.tell(e.RegistryChanged(agents=registry.agent_specs()))
         self.tell(e.Beat(worker="w", incarnation="1", threads=16))
 
     def submit(self, **fields: Any) -> Task:

@@ -96,7 +96,9 @@ class TestHead:
         for n, (key, priority, bucket, urgent) in enumerate(tasks):
             deadline = 50.0 - n if urgent else None
             made.add(
-                replace(TASK, id=str(n), concurrency_key=key, priority=priority, created_at=float(n), deadline=deadline),
+                replace(
+                    TASK, id=str(n), concurrency_key=key, priority=priority, created_at=float(n), deadline=deadline
+                ),
                 0.0,
                 bucket=bucket,
             )

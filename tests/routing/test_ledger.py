@@ -328,7 +328,7 @@ class TestLive:
         _live_a_little(desk, Random(seed))
 
         restarted = Fleet()
-        restarted.apply(e.AgentsChanged(agents=registry.agent_specs()), desk.now)
+        restarted.apply(e.RegistryChanged(agents=registry.agent_specs()), desk.now)
         for restored in ledger.live():
             restarted.restore(restored, desk.now)
 

@@ -12,8 +12,8 @@ from routing import events as e
 from routing.fleet import Fleet
 from routing.flights import Flight, LiveTask, Restored
 from routing.roster import Roster, Seat
-from routing.simulator import simulate
 from tests.simulation.scenarios import broken_promises, scenario
+from tests.simulation.world import simulate
 
 SEEDS = 100  # a broken fleet has to be found within so many
 
@@ -126,7 +126,7 @@ class SendsNothingAfterARestart(Fleet):
         super().restore(restored, now)
         if [flight.phase for flight in restored.flights] == ["assigned"]:
             task = self.tasks.pop(restored.spec.id)
-            self._release(task, task.flights[0])
+            self._release(task, task.flights[0], now)
         return []
 
 
