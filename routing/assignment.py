@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from routing import events as e
@@ -17,12 +18,14 @@ from routing.flights import Flight, LiveTask
 from routing.gates import Gates, Turned
 from routing.lanes import Lane, LaneKey, Lanes, Place
 from routing.policies import Policies, PolicySpec
-from routing.roster import Roster
+from routing.roster import Roster, Seat
 from routing.strategies import Candidate, Occasion, Ranked
 
-KEPT_CANDIDATES = 12  # of a decision, best first
-KEPT_EXCLUSIONS = 12
-SHORTLIST = 24  # of more free agents than this, only the best by what was reckoned before are weighed anew
+KEPT_CANDIDATES = 8  # of a decision, best first
+KEPT_EXCLUSIONS = 8
+SHORTLIST = 12  # of more free agents than this, only the best by what was reckoned before are weighed anew
+RANKED_S = 1.0  # that reckoning is so old at most
+KEPT_RANKINGS = 200
 NO_SLOT = "a free slot of an agent"
 
 
@@ -33,6 +36,22 @@ class Match:
     task: LiveTask
     decision: e.DecisionMade | None = None
     turned: Turned | None = None
+
+
+@dataclass(slots=True)
+class _Ranking:
+    """A lane's agents as they were ranked at one time."""
+
+    names: Sequence[str]
+    able: frozenset[str]
+    strategy: str
+    at: float
+    uses: int = 0
+
+    def is_fresh(self, able: frozenset[str], strategy: str, now: float) -> bool:
+        self.uses += 1
+        is_young = self.uses < max(50, len(self.names) // 4) and now < self.at + RANKED_S
+        return is_young and self.able is able and self.strategy == strategy
 
 
 class Assignment:
@@ -47,7 +66,8 @@ class Assignment:
         self._gates = gates
         self._alone: set[str] = set()  # suspects in flight: at most one, but for those restored
         self._turn = 0
-        self._chosen: Counter[str] = Counter()  # agent → the turn at which it was chosen last
+        self._rankings: dict[LaneKey, _Ranking] = {}
+        self._chosen: dict[str, int] = {}  # agent → the turn at which it was chosen last
 
     def matches(self, tasks: Mapping[str, LiveTask], now: float) -> Iterator[Match]:
         """Yield tasks and what becomes of each, until nothing more fits.
@@ -146,7 +166,7 @@ class Assignment:
             self._lanes.hold(lane, words)
             return None
         policy, occasion = task.policy, self._occasion(task, lane)
-        candidates = [self._candidate(name, task, now) for name in admission.admitted]
+        candidates = self._candidates(self._few(admission.admitted, task, lane, now), task, now)
         ranked = strategies.rank(candidates, strategy=policy.strategy, occasion=occasion)
         return e.DecisionMade(
             policy=policy.name,
@@ -155,7 +175,7 @@ class Assignment:
             candidates=_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
             waited_for=task.waited_for,
             shadow=_shadow(policy, candidates, occasion),
-            **self._left_out(lane, {c.agent for c in candidates}, admission.excluded, len(ranked)),
+            **self._left_out(lane, {c.agent for c in candidates}, admission.excluded),
         )
 
     def _occasion(self, task: LiveTask, lane: Lane) -> Occasion:
@@ -171,42 +191,86 @@ class Assignment:
             weights=policy.weights,
         )
 
-    def _candidate(self, name: str, task: LiveTask, now: float) -> Candidate:
+    def _candidates(self, names: Collection[str], task: LiveTask, now: float) -> list[Candidate]:
+        """Return the agents as the policy's strategy, and the one that decides beside it, have to know them."""
+        asks = strategies.STRATEGIES[task.policy.strategy].asks
+        if task.policy.shadow:
+            asks |= strategies.STRATEGIES[task.policy.shadow].asks
+        usual_s = self._estimates.usual_s(task.skill, task.spec.size)
+        return [self._candidate(name, task, asks, usual_s, now) for name in names]
+
+    def _candidate(
+        self, name: str, task: LiveTask, asks: frozenset[strategies.Asked], usual_s: float, now: float
+    ) -> Candidate:
         seat, estimates, skill = self._roster.agents[name], self._estimates, task.skill
-        p_success, p_sd = estimates.success(name, skill)
+        p_success, p_sd = estimates.success(name, skill) if "success" in asks else (0.0, 0.0)
+        listed_usd = seat.spec.cost_usd or None
         return Candidate(
             agent=name,
             running=len(seat.running),
             capacity=seat.spec.capacity,
-            predicted_s=estimates.predicted_s(name, skill, task.spec.size),
-            usual_s=estimates.usual_s(skill, task.spec.size),
+            predicted_s=usual_s * estimates.slowness(name, skill),
+            usual_s=usual_s,
             error=estimates.error(name),
-            lateness=self._lateness(name, now),
+            lateness=self._lateness(seat, now),
             p_success=p_success,
             p_sd=p_sd,
-            cost_usd=estimates.expected_cost_usd(name, skill, seat.spec.cost_usd or None),
-            chosen_at=self._chosen[name],
+            cost_usd=estimates.expected_cost_usd(name, skill, listed_usd) if "cost" in asks else 0.0,
+            chosen_at=self._chosen.get(name, 0),
             failed_before=name in task.failed_on,
         )
 
-    def _lateness(self, name: str, now: float) -> float:
+    def _few(self, free: AbstractSet[str], task: LiveTask, lane: Lane, now: float) -> Collection[str]:
+        """Return the free agents that are worth a score: all of them, but of very many only the likeliest."""
+        glance = strategies.STRATEGIES[task.policy.strategy].glance
+        if len(free) <= SHORTLIST or glance == "all":
+            return free
+        agents = self._roster.agents
+        if glance == "load":
+            return heapq.nsmallest(SHORTLIST, free, key=lambda n: (len(agents[n].running) / agents[n].spec.capacity, n))
+        if glance == "turn":
+            return heapq.nsmallest(SHORTLIST, free, key=lambda n: (self._chosen.get(n, 0), n))
+        return list(islice((name for name in self._ranking(task, lane, now) if name in free), SHORTLIST))
+
+    def _ranking(self, task: LiveTask, lane: Lane, now: float) -> Sequence[str]:
+        """Return the lane's agents, the best first, as they stood up to a second and so many choices ago."""
+        ranking, strategy = self._rankings.get(lane.key), task.policy.strategy
+        if ranking is not None and ranking.is_fresh(lane.able, strategy, now):
+            return ranking.names
+        everyone = self._candidates(lane.able, task, now)
+        ranked = strategies.rank(everyone, strategy=strategy, occasion=self._occasion(task, lane))
+        names = [r.candidate.agent for r in ranked]
+        if len(self._rankings) >= KEPT_RANKINGS:
+            self._rankings.clear()
+        self._rankings[lane.key] = _Ranking(names, lane.able, strategy, now)
+        return names
+
+    def _lateness(self, seat: Seat, now: float) -> float:
+        if not seat.running:
+            return 1.0
         worst = 1.0
-        for flight in self._roster.agents[name].running.values():
+        for flight in seat.running.values():
             if flight.phase == "working":
                 worst = max(worst, (now - flight.began_at) / flight.late_s)
         return worst
 
-    def _left_out(self, lane: Lane, candidates: set[str], turned: Mapping[str, str], ranked: int) -> dict[str, Any]:
-        """Return why each skilled agent that was no candidate was none, up to some, and how many more there are."""
-        out = {**turned, **lane.excluded}
-        busy = lane.able - candidates - turned.keys()
-        for name in heapq.nsmallest(max(0, KEPT_EXCLUSIONS - len(out)), busy):
-            full = name not in self._roster.free
-            slots = self._roster.agents[name].spec.capacity
-            out[name] = f"all {slots} slots in use" if full else "no living worker serves it"
-        kept = dict(list(out.items())[:KEPT_EXCLUSIONS])
-        left_out = len(turned) + len(lane.excluded) + len(busy) - len(kept)
-        return {"exclusions": kept, "more": left_out + max(0, ranked - KEPT_CANDIDATES)}
+    def _left_out(self, lane: Lane, candidates: set[str], turned: Mapping[str, str]) -> dict[str, Any]:
+        """Return why skilled agents were no candidates, up to some, and how many agents are not listed at all."""
+        listed = min(len(candidates), KEPT_CANDIDATES)
+        out = dict(islice({**turned, **lane.excluded}.items(), KEPT_EXCLUSIONS))
+        for name in lane.in_order:
+            if len(out) >= KEPT_EXCLUSIONS:
+                break
+            if name not in candidates and name not in turned:
+                out[name] = self._why_not(name)
+        return {"exclusions": out, "more": len(lane.able) + len(lane.excluded) - len(out) - listed}
+
+    def _why_not(self, name: str) -> str:
+        seat = self._roster.agents[name]
+        if len(seat.running) >= seat.spec.capacity:
+            return f"all {seat.spec.capacity} slots in use"
+        served = self._roster.served()
+        return "no living worker serves it" if served is not None and name not in served else "others looked better"
 
     def _count(self, task: LiveTask, decision: e.DecisionMade) -> None:
         self.share.serve(task.spec.tenant, self._estimates.usual_s(task.skill, task.spec.size))

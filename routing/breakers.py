@@ -143,7 +143,7 @@ class Breakers:
         healthy. If none is, tasks wait for the probe of one that is half-open, or fail where the policy says so
         (``Admission.is_shut``). An agent whose probe is under way counts as remaining: it may be back in a moment.
         """
-        troubled = sorted(self._troubled.keys() & able)
+        troubled = sorted(name for name in self._troubled if name in able)
         excluded = {name: words for name in troubled if (words := self.verdict(name, skill, now))}
         if not excluded:
             return Admission(admitted=able, excluded={})

@@ -61,7 +61,11 @@ class Estimates:
 
     def predicted_s(self, agent: str, skill: Skill, size: float | None = None) -> float:
         """Return the expected seconds of one attempt by ``agent`` that succeeds, > 0."""
-        return self.usual_s(skill, size) * math.exp(self._log_speed(agent, skill))
+        return self.usual_s(skill, size) * self.slowness(agent, skill)
+
+    def slowness(self, agent: str, skill: Skill) -> float:
+        """Return how many times as long as usual ``agent`` needs at the skill, > 0."""
+        return math.exp(self._log_speed(agent, skill))
 
     def p95_ratio(self, skill: Skill) -> float:
         """Return what 95 % of successful attempts stay below, as a multiple of their predicted seconds, >= 1."""

@@ -103,7 +103,7 @@ class Gates:
         """Return who of ``free`` may be given the task, and why not the others."""
         admission = self.breakers.admitted(lane.able, task.skill, now)
         excluded = {name: words for name, words in admission.excluded.items() if name in free}
-        left = free & admission.admitted
+        left = free - admission.excluded.keys() if admission.excluded else free
         if self._has_containments or self._has_limits or self._has_budgets:
             turned = {name: words for name in sorted(left) if (words := self._turns_agent_away(task, name, now))}
             excluded |= turned

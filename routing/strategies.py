@@ -11,9 +11,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 DEFAULT_STRATEGY = "balanced"
+Asked = Literal["success", "cost"]
+Glance = Literal["ranking", "load", "turn", "all"]  # an earlier ranking; the load; who was chosen longest ago; none
 WORST_ERROR = 0.95  # an agent that always fails is not taken for infinitely slow
 HAIR = 1e-3  # weight of what only tells equals apart
 MICRODOLLAR = 1e-6
@@ -75,6 +77,8 @@ class Strategy:
     """A way to choose. It keeps no state: the same candidates and occasion give the same choice, always."""
 
     name: ClassVar[str]
+    asks: ClassVar[frozenset[Asked]] = frozenset()  # what of a candidate has to be known beside time and errors
+    glance: ClassVar[Glance] = "ranking"  # by what a few of very many free agents are chosen to be scored
     weights: ClassVar[Mapping[str, float]] = {}  # what a policy may weigh, and how it is weighed otherwise
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:
@@ -128,6 +132,7 @@ class LeastLoaded(Strategy):
     """The smallest share of slots in use; among equals the faster agent."""
 
     name = "least_loaded"
+    glance = "load"
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:
         """Return the load, 0..1, and a hair of the service."""
@@ -162,6 +167,7 @@ class Cheapest(Strategy):
     """The lowest expected price of an attempt; among those equal to a millionth of a dollar the faster agent."""
 
     name = "cheapest"
+    asks = frozenset({"cost"})
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:
         """Return dollars."""
@@ -177,6 +183,7 @@ class RoundRobin(Strategy):
     """The agent that was chosen longest ago."""
 
     name = "round_robin"
+    glance = "turn"
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:
         """Return the turn at which the candidate was chosen last."""
@@ -196,6 +203,7 @@ class Sticky(Strategy):
     """
 
     name = "sticky"
+    glance = "all"
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:
         """Return the distance of agent and key, > 0."""
@@ -234,6 +242,7 @@ class Adaptive(Strategy):
     """
 
     name = "adaptive"
+    asks = frozenset({"success", "cost"})
     weights = {"success": 1.0, "curiosity": 1.0, "usd": 0.5, "second": 0.002}
 
     def score(self, candidate: Candidate, occasion: Occasion) -> float:

@@ -88,10 +88,10 @@ class Row:
         elif r.kind in ("assigned", "hedged"):
             self.attempt = attempt
             self.flights[attempt] = Flight(r.task, attempt, r.agent, r.at)
-        elif r.kind == "working":
+        elif r.kind == "working" and attempt in self.flights:
             self.flights[attempt] = replace(self.flights[attempt], phase="working", began_at=r.at)
         elif r.kind in ("requeued", "dropped"):
-            del self.flights[attempt]
+            self.flights.pop(attempt, None)
             self.tries = r.data["tries"]
         elif r.kind == "cancel_requested":
             self.cancel_asked = True

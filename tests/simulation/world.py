@@ -23,7 +23,7 @@ from tests.simulation.processes import LOOK_S, Controller, History, Ledger, Poin
 TAKE_OVER_S = 2.5  # from a leader's silence to the next one's first step
 HOP_S = 0.002  # one message's way
 LINGER_S = 40.0  # the world goes on so long after the last task ended: late results must do no harm
-PATIENCE_S = 400.0  # and it ends at the latest so long after the last arrival or fault
+PATIENCE_S = 3000.0  # and it ends at the latest so long after the last arrival or fault: breakers hold work back
 
 FaultKind = Literal[
     "kill_worker",
