@@ -27,7 +27,7 @@ SETTLED = 5  # durations of a skill before the ratios to its predictions are wor
 CELL_PRIOR = 6.0  # observations that the borrowed chance of success counts for
 SHARE_PRIOR = 4.0  # likewise the fleet's share of successes, for an agent's and for a skill's
 OWN_VARIANCE = 0.15  # how much agents differ at one skill from what their two averages say
-CELL_COST_PRIOR, AGENT_COST_PRIOR = 3.0, 2.0
+CELL_MEAN_PRIOR, AGENT_MEAN_PRIOR = 3.0, 2.0  # samples that the agent's mean counts for, and the fleet's
 DISCOUNT = 0.995  # what an agent's counts of successes keep with each further observation of it
 KEPT_AGENTS, KEPT_SKILLS, KEPT_CELLS = 5_000, 2_000, 20_000  # those longest unheard of are forgotten first
 
@@ -69,11 +69,12 @@ class Estimates:
 
     def p95_ratio(self, skill: Skill) -> float:
         """Return what 95 % of successful attempts stay below, as a multiple of their predicted seconds, >= 1."""
-        ratio = self._p95.get(skill)
-        if ratio is None:
-            known = self.skills.get(skill)
-            ratio = self._p95[skill] = P95_RATIO if known is None else _p95_ratio(known)
-        return ratio
+        known = self.skills.get(skill)
+        if known is None:
+            return P95_RATIO
+        if skill not in self._p95:
+            self._p95[skill] = _p95_ratio(known)
+        return self._p95[skill]
 
     def error(self, agent: str) -> float:
         """Return the share of the agent's late attempts that failed, 0..1."""
@@ -108,8 +109,8 @@ class Estimates:
         cost = self.fleet.cost_usd.value if listed_usd is None else listed_usd
         known, cell = self.agents.get(agent), self.cells.get((agent, skill))
         if known is not None:
-            cost = known.cost_usd.drawn_to(cost, AGENT_COST_PRIOR)
-        return cost if cell is None else cell.cost_usd.drawn_to(cost, CELL_COST_PRIOR)
+            cost = known.cost_usd.drawn_to(cost, AGENT_MEAN_PRIOR)
+        return cost if cell is None else cell.cost_usd.drawn_to(cost, CELL_MEAN_PRIOR)
 
     def expected_s(self, agent: str, skill: Skill) -> float:
         """Return the mean seconds of the agent's attempts at the skill, whatever their size, > 0.
@@ -119,8 +120,8 @@ class Estimates:
         seconds = self.fleet.seconds.value if self.fleet.seconds.count else UNKNOWN_S
         known, cell = self.agents.get(agent), self.cells.get((agent, skill))
         if known is not None:
-            seconds = known.seconds.drawn_to(seconds, AGENT_COST_PRIOR)
-        return seconds if cell is None else cell.seconds.drawn_to(seconds, CELL_COST_PRIOR)
+            seconds = known.seconds.drawn_to(seconds, AGENT_MEAN_PRIOR)
+        return seconds if cell is None else cell.seconds.drawn_to(seconds, CELL_MEAN_PRIOR)
 
     # ---- what happened ------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Estimates:
         now: float = 0.0,
     ) -> None:
         """Learn from an attempt that took ``seconds`` and came to a result; its price if that is known."""
-        seconds = min(max(seconds, SHORTEST_S), LONGEST_S)
+        seconds = min(max(SHORTEST_S, seconds), LONGEST_S)  # in this order NaN becomes a number too
         known, of_skill, cell = self._records(agent, skill)
         if of_skill.usual.count >= SETTLED:
             of_skill.ratios.add(seconds / self.predicted_s(agent, skill, size))
@@ -160,9 +161,10 @@ class Estimates:
         cell = self.cells.get((agent, skill))
         if cell is None:
             return
-        self._fade(agent, skill, cell)
-        moved = min(max(before - score, -cell.bad), cell.good)
-        for record in (cell, self.agents[agent], self.skills[skill], self.fleet):
+        known, of_skill = self.agents[agent], self.skills[skill]
+        self._count(of_skill, cell, 0.0, 0.0, known.observed)
+        moved = min(max(-cell.bad, before - score), cell.good)
+        for record in (cell, known, of_skill, self.fleet):
             record.move(-moved, moved)
         self._mark(agent, skill)
 
@@ -238,27 +240,29 @@ class Estimates:
     def _ended(self, agent: str, skill: Skill, good: float, cost_usd: float | None, now: float) -> None:
         """Count an attempt's outcome, 1 or 0, and its price everywhere."""
         known, of_skill, cell = self.agents[agent], self.skills[skill], self.cells[agent, skill]
-        faded = DISCOUNT - 1.0
-        self.fleet.move(known.good * faded, known.bad * faded)
-        known.move(known.good * faded, known.bad * faded)
+        more, less = good + known.good * (DISCOUNT - 1.0), 1.0 - good + known.bad * (DISCOUNT - 1.0)
+        self.fleet.move(more, less)
+        known.move(more, less)
         known.ended(good)
-        self._fade(agent, skill, cell)
+        self._count(of_skill, cell, good, 1.0 - good, known.observed)
         cell.observed += 1
         for record in (cell, known, of_skill, self.fleet):
-            record.move(good, 1.0 - good)
             record.updated_at = now
-        if cost_usd is not None:
+        if cost_usd is not None and 0.0 <= cost_usd < math.inf:
             for cost in (cell.cost_usd, known.cost_usd, self.fleet.cost_usd):
-                cost.add(max(0.0, cost_usd))
+                cost.add(cost_usd)
         self._mark(agent, skill)
 
-    def _fade(self, agent: str, skill: Skill, cell: Cell) -> None:
-        """Bring the cell's counts to what is left of them now; the skill's are the sum of its cells'."""
-        known = self.agents[agent]
-        faded = DISCOUNT ** (known.observed - cell.faded_at) - 1.0
-        self.skills[skill].move(cell.good * faded, cell.bad * faded)
-        cell.move(cell.good * faded, cell.bad * faded)
-        cell.faded_at = known.observed
+    def _count(self, of_skill: SkillRecord, cell: Cell, good: float, bad: float, observed: int) -> None:
+        """Let the cell's counts fade until the agent's ``observed``-th observation, then add to them.
+
+        A skill's counts are the sum of its cells', each as it stood when it was counted last.
+        """
+        faded = DISCOUNT ** (observed - cell.faded_at) - 1.0
+        more, less = good + cell.good * faded, bad + cell.bad * faded
+        cell.move(more, less)
+        of_skill.move(more, less)
+        cell.faded_at = observed
 
     def _records(self, agent: str, skill: Skill) -> tuple[AgentRecord, SkillRecord, Cell]:
         """Return what is kept of the agent, the skill and both, new where there was nothing yet."""

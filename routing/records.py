@@ -17,6 +17,7 @@ SPEED_GAIN = 0.08
 CLIP = 2.5  # one observation says at most that an agent is so many e-folds slower or faster than usual
 ERROR_GAIN = 0.1
 PEAK_FADES_S = 300.0  # a peak of the latency comes down with this time constant
+LARGEST = 2.0**63  # sizes above are taken for this
 
 
 def bucket_of(size: float) -> int:
@@ -25,9 +26,6 @@ def bucket_of(size: float) -> int:
     Sizes below 1, and what is no number, belong to the first.
     """
     return max(0, math.frexp(min(size, LARGEST))[1] - 1) if size >= 1 else 0
-
-
-LARGEST = 2.0**63
 
 
 @dataclass(slots=True)

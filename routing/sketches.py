@@ -26,7 +26,7 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count one more value, > 0."""
-        place = math.floor(math.log(min(max(value, LOWEST), HIGHEST)) / WIDTH)
+        place = math.floor(math.log(min(max(LOWEST, value), HIGHEST)) / WIDTH)
         self.bins[place] = self.bins.get(place, 0.0) + 1.0
         self.weight += 1.0
         if self.weight > KEEP:

@@ -301,6 +301,19 @@ class TestFailed:
         assert estimates.predicted_s("a", LINT) == UNKNOWN_S
 
 
+class TestBadFigures:
+    @pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf, -1.0])
+    def test_do_not_spoil_what_was_learned(self, figure: float) -> None:
+        estimates = taught(a=1.0)
+
+        estimates.succeeded("a", LINT, seconds=figure, size=figure, cost_usd=figure)
+        estimates.rated("a", LINT, figure)
+
+        assert 0 < estimates.predicted_s("a", LINT) < math.inf
+        assert 0 < estimates.success("a", LINT)[0] < 1
+        assert estimates.expected_cost_usd("a", LINT) == 0.0
+
+
 class TestForget:
     def test_makes_an_agent_unknown(self) -> None:
         estimates = judged(good=0.9, poor=0.1)

@@ -1,9 +1,11 @@
+import random
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from routing.estimates import Estimates
 from routing.strategies import STRATEGIES, Candidate, Occasion, rank, weights_problems
 
 ANY = Occasion(skill="lint", tenant="t")
@@ -219,6 +221,35 @@ class TestAdaptive:
 
         assert chosen.terms(some, occasion) == {"success": 0.5, "curiosity": 0.1, "cost": -0.2, "time": -0.5}
         assert chosen.score(some, occasion) == pytest.approx(0.1)
+
+
+class TestAdaptiveWithEstimates:
+    def counts(self, good: dict[str, float], *, tasks: int) -> Counter[str]:
+        """Return who got how many tasks, one after the other, by agents that do so well."""
+        estimates, rng, counts = Estimates(), random.Random(1), Counter[str]()
+        for _ in range(tasks):
+            agent = best(*[self.seen(name, estimates) for name in good], strategy="adaptive")
+            counts[agent] += 1
+            if rng.random() < good[agent]:
+                estimates.succeeded(agent, ("lint", "1"), seconds=1.0)
+            else:
+                estimates.failed(agent, ("lint", "1"))
+        return counts
+
+    def seen(self, name: str, estimates: Estimates) -> Candidate:
+        """Return the agent as the estimates see it."""
+        chance, deviation = estimates.success(name, ("lint", "1"))
+        return candidate(name, p_success=chance, p_sd=deviation)
+
+    def test_finds_the_agent_that_does_best(self) -> None:
+        counts = self.counts({"a": 0.3, "b": 0.6, "c": 0.9}, tasks=200)
+
+        assert counts["c"] > 150
+
+    def test_has_tried_all_of_them(self) -> None:
+        counts = self.counts({"a": 0.9, "b": 0.9, "c": 0.9, "d": 0.9}, tasks=200)
+
+        assert min(counts.values()) >= 3
 
 
 class TestWeightsProblems:
