@@ -86,6 +86,7 @@ class Budgets(Generic[W]):
     def __init__(self, gain: float = PACE_GAIN) -> None:
         self._specs: dict[str, BudgetSpec] = {}
         self._rules: Rules[BudgetSpec] = Rules()
+        self._scoped: dict[Scope, list[str]] = {}  # scope → names of its budgets
         self._accounts: dict[AccountKey, _Account] = {}
         self._held: dict[tuple[str, int], tuple[Reserved, list[_Part]]] = {}  # (task, attempt)
         self._dirty: dict[AccountKey, _Account] = {}
@@ -101,6 +102,9 @@ class Budgets(Generic[W]):
         """
         old, self._specs = self._specs, {spec.name: spec for spec in specs}
         self._rules = Rules(sorted(self._specs.values(), key=lambda spec: spec.name))
+        self._scoped = {}
+        for spec in self._rules.all:
+            self._scoped.setdefault(spec.scope, []).append(spec.name)
         self._waiters.clear()
         self._least.clear()
         for key in list(self._accounts):
@@ -181,10 +185,10 @@ class Budgets(Generic[W]):
 
         ``value`` is the task's id, or the run's ``run_of``.
         """
-        for spec in self._specs.values():
-            key = AccountKey(spec.name, value, 0.0)
+        for name in self._scoped.get(scope, ()):
+            key = AccountKey(name, value, 0.0)
             account = self._accounts.get(key)
-            if spec.scope == scope and account is not None and not account.reserved:
+            if account is not None and not account.reserved:
                 del self._accounts[key]
 
     def _hold(self, reserved: Reserved) -> None:
