@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 from routing.amounts import MICRO, Unit, figure, left_of, micros, moment, window, window_end
 from routing.budget_rules import BudgetKey, BudgetSpec, Charged, Scope, key_of, meaning, need_of
@@ -76,21 +76,22 @@ class _Account:
     reserved: int = 0
 
 
-Waiter = Hashable
+W = TypeVar("W", bound=Hashable)  # who waits: a lane, say
 _Part = tuple[BudgetSpec, AccountKey, int]  # of a reservation: what is held where
 
 
-class Budgets:
+class Budgets(Generic[W]):
     """The budgets, what was spent and what is held. Takes O(budgets that speak of the task) for each call."""
 
     def __init__(self, gain: float = PACE_GAIN) -> None:
         self._specs: dict[str, BudgetSpec] = {}
         self._rules: Rules[BudgetSpec] = Rules()
+        self._scoped: dict[Scope, list[str]] = {}  # scope → names of its budgets
         self._accounts: dict[AccountKey, _Account] = {}
         self._held: dict[tuple[str, int], tuple[Reserved, list[_Part]]] = {}  # (task, attempt)
         self._dirty: dict[AccountKey, _Account] = {}
         self._pace: Pace[BudgetKey] = Pace(gain)
-        self._waiters: Waiters[BudgetKey, Waiter] = Waiters()
+        self._waiters: Waiters[BudgetKey, W] = Waiters()
         self._least: dict[BudgetKey, int] = {}  # nobody who waits for it needs less
         self._tidy_at = KEPT_ACCOUNTS
 
@@ -101,6 +102,9 @@ class Budgets:
         """
         old, self._specs = self._specs, {spec.name: spec for spec in specs}
         self._rules = Rules(sorted(self._specs.values(), key=lambda spec: spec.name))
+        self._scoped = {}
+        for spec in self._rules.all:
+            self._scoped.setdefault(spec.scope, []).append(spec.name)
         self._waiters.clear()
         self._least.clear()
         for key in list(self._accounts):
@@ -149,7 +153,7 @@ class Budgets:
     # ---- what runs ----------------------------------------------------------------------------------------------
 
     def reserve(self, task: Charged, attempt: int, agent: str, estimate: Mapping[str, float], now: float) -> None:
-        """Hold what the attempt is expected to use in every budget that speaks of it, once. Ask ``lacks`` first."""
+        """Hold once what the attempt is expected to use, in every budget that speaks of it. Ask ``lacks`` first."""
         if (task.id, attempt) not in self._held:
             self._hold(Reserved(task=task, attempt=attempt, agent=agent, estimate=estimate, at=now))
             self._tidy(now)
@@ -181,10 +185,10 @@ class Budgets:
 
         ``value`` is the task's id, or the run's ``run_of``.
         """
-        for spec in self._specs.values():
-            key = AccountKey(spec.name, value, 0.0)
+        for name in self._scoped.get(scope, ()):
+            key = AccountKey(name, value, 0.0)
             account = self._accounts.get(key)
-            if spec.scope == scope and account is not None and not account.reserved:
+            if account is not None and not account.reserved:
                 del self._accounts[key]
 
     def _hold(self, reserved: Reserved) -> None:
@@ -264,8 +268,8 @@ class Budgets:
 
     # ---- who waits ----------------------------------------------------------------------------------------------
 
-    def wait(self, who: Waiter, order: Order, lacks: Iterable[Lack]) -> None:
-        """Let ``who`` (a lane, say) wait until there is more in any of these budgets. Smaller orders go first.
+    def wait(self, who: W, order: Order, lacks: Iterable[Lack]) -> None:
+        """Let ``who`` wait until there is more in any of these budgets. Smaller orders go first.
 
         It gives up what it waited for before.
         """
@@ -274,7 +278,7 @@ class Budgets:
             self._least[lack.key] = min(lack.needed, self._least.get(lack.key, lack.needed))
         self._waiters.wait(who, order, [(lack.key, lack.ready_at) for lack in lacking])
 
-    def stop_waiting(self, who: Waiter) -> None:
+    def stop_waiting(self, who: W) -> None:
         """Let it wait no more."""
         self._waiters.forget(who)
 
@@ -282,7 +286,7 @@ class Budgets:
         """Return the budgets that may have got enough for somebody who waits. Ask each with ``next`` until None."""
         return self._waiters.opened(now)
 
-    def next(self, key: BudgetKey, now: float) -> Waiter | None:
+    def next(self, key: BudgetKey, now: float) -> W | None:
         """Return the first who waits for the budget, who then waits no more; None if there is too little or nobody.
 
         Ask again once it was served, or turned away again.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from routing.limit_rules import SEVERITY, Limited, LimitKey, LimitSpec, OnFull, key_of, rate_words, title
 from routing.matching import Rules
@@ -34,11 +34,11 @@ class Holder(NamedTuple):
     agent: str
 
 
-Waiter = Hashable
+W = TypeVar("W", bound=Hashable)  # who waits: a lane, say
 RateRow = tuple[str, str, float]  # (limit, value, when its bucket is full again)
 
 
-class Limits:
+class Limits(Generic[W]):
     """The limits and who holds them. Takes O(limits that speak of the task) for each call."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Limits:
         self._holders: dict[tuple[str, int], Holder] = {}  # in order of time: (task, attempt)
         self._running: dict[LimitKey, dict[tuple[str, int], None]] = {}  # likewise
         self._buckets: Buckets[LimitKey] = Buckets()
-        self._waiters: Waiters[LimitKey, Waiter] = Waiters()
+        self._waiters: Waiters[LimitKey, W] = Waiters()
 
     def configure(self, specs: Iterable[LimitSpec], now: float) -> None:
         """Take these limits from now on. What runs is counted anew; a changed rate keeps the tokens that are missing.
@@ -166,14 +166,14 @@ class Limits:
 
     # ---- who waits ----------------------------------------------------------------------------------------------
 
-    def wait(self, who: Waiter, order: Order, blocked: Iterable[Blocked]) -> None:
-        """Let ``who`` (a lane, say) wait until there is room in any of these limits. Smaller orders go first.
+    def wait(self, who: W, order: Order, blocked: Iterable[Blocked]) -> None:
+        """Let ``who`` wait until there is room in any of these limits. Smaller orders go first.
 
         It gives up what it waited for before.
         """
         self._waiters.wait(who, order, [(b.key, b.ready_at) for b in blocked])
 
-    def stop_waiting(self, who: Waiter) -> None:
+    def stop_waiting(self, who: W) -> None:
         """Let it wait no more."""
         self._waiters.forget(who)
 
@@ -181,7 +181,7 @@ class Limits:
         """Return the limits that have got room and that somebody waits for. Ask each with ``next`` until None."""
         return self._waiters.opened(now)
 
-    def next(self, key: LimitKey, now: float) -> Waiter | None:
+    def next(self, key: LimitKey, now: float) -> W | None:
         """Return the first who waits for the limit, who then waits no more; None if there is no room or nobody.
 
         Ask again once it was served, or turned away for another reason.

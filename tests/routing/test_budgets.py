@@ -24,9 +24,9 @@ def spec(name: str = "research", **changes: Any) -> BudgetSpec:
     return replace(BudgetSpec(name=name, unit="usd", amount=5.0), **changes)
 
 
-def budgets(*specs: BudgetSpec) -> Budgets:
+def budgets(*specs: BudgetSpec) -> Budgets[Any]:
     """Return budgets with these rules and nothing spent."""
-    made = Budgets()
+    made = Budgets[Any]()
     made.configure(specs)
     return made
 
@@ -36,13 +36,13 @@ def task(id: str, **changes: str) -> Subject:
     return replace(TASK, id=id, **changes)  # type: ignore[arg-type]
 
 
-def spend(made: Budgets, usd: float, now: float = NOON, *, subject: Subject = TASK, agent: str = "jules") -> None:
+def spend(made: Budgets[Any], usd: float, now: float = NOON, *, subject: Subject = TASK, agent: str = "jules") -> None:
     """Let an attempt of the task spend so much."""
     made.reserve(subject, 99, agent, {"usd": usd}, now)
     made.settle(subject.id, 99, {"usd": usd}, now)
 
 
-def lack(made: Budgets, usd: float, now: float = NOON, **changes: Any) -> b.Lack:
+def lack(made: Budgets[Any], usd: float, now: float = NOON, **changes: Any) -> b.Lack:
     """Return what is lacking for an attempt of so much. Fails if nothing is."""
     found = made.lacks(changes.get("subject", TASK), changes.get("agent", "jules"), {"usd": usd}, now)
     assert found is not None
@@ -264,6 +264,19 @@ class TestNext:
         [key] = made.opened(midnight)
         assert [made.next(key, midnight) for _ in range(3)] == ["x", "y", None]
 
+    def test_lets_the_others_wait_for_the_next_turn_when_the_first_takes_it_all(self) -> None:
+        made = budgets(spec(period_s=DAY_S))
+        spend(made, 5.0)
+        for order, who in enumerate("xy"):
+            made.wait(who, (float(order),), [lack(made, 5.0)])
+        midnight = NEW_YEAR + DAY_S
+        [key] = made.opened(midnight)
+        assert made.next(key, midnight) == "x"
+        spend(made, 5.0, midnight)
+
+        assert made.next(key, midnight) is None
+        assert (made.opened(midnight), made.next_opening()) == ([], midnight + DAY_S)
+
     def test_calls_nobody_who_stopped_waiting(self) -> None:
         made = budgets(spec(period_s=DAY_S))
         spend(made, 5.0)
@@ -354,12 +367,13 @@ class TestTidy:
 
     def test_keeps_an_old_period_in_which_something_is_held(self) -> None:
         made = budgets(spec(period_s=1, amount=1e6))
+        spend(made, 1.0, 0.0)
         made.reserve(task("old"), 1, "jules", {"usd": 7.0}, 0.0)
         for second in range(1, 3_000):
             spend(made, 1.0, float(second))
         made.settle("old", 1, {"usd": 6.0}, 3_000.0)
 
-        assert made.spent("research", "", 0.0) == 6.0
+        assert made.spent("research", "", 0.0) == 7.0
 
 
 estimates = st.floats(0, 2, allow_nan=False)

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,9 +16,9 @@ from tests.routing.subjects import Subject
 TASK = Subject()
 
 
-def limits(*specs: LimitSpec, now: float = 0.0) -> Limits:
+def limits(*specs: LimitSpec, now: float = 0.0) -> Limits[Any]:
     """Return limits with these rules and nothing in flight."""
-    made = Limits()
+    made = Limits[Any]()
     made.configure(specs, now)
     return made
 
@@ -27,7 +28,7 @@ def task(id: str, **changes: str) -> Subject:
     return replace(TASK, id=id, **changes)  # type: ignore[arg-type]
 
 
-def words(made: Limits, subject: Subject, agent: str | None = None, now: float = 0.0) -> str | None:
+def words(made: Limits[Any], subject: Subject, agent: str | None = None, now: float = 0.0) -> str | None:
     """Return in words what blocks the task."""
     blocked = made.blocks(subject, agent, now)
     return None if blocked is None else blocked.words
@@ -57,7 +58,8 @@ class TestBlocks:
         blocked = made.blocks(TASK, None, 100.0)
 
         assert blocked is not None
-        assert (blocked.words, blocked.ready_at) == ("limit api: 5 per second", pytest.approx(100.2))
+        assert blocked.words == "limit api: 5 per second"
+        assert blocked.ready_at == pytest.approx(100.2)
         assert blocked.ready_at is not None
         assert made.blocks(TASK, None, blocked.ready_at) is None
 
@@ -211,10 +213,10 @@ class TestNext:
         made.take(task("a"), 1, "jules", 0.0)
         blocked = made.blocks(TASK, None, 0.0)
         assert blocked is not None
-        for order, who in enumerate("xy"):
-            made.wait(who, (float(order),), [blocked])
+        for order, lane in enumerate("xy"):
+            made.wait(lane, (float(order),), [blocked])
 
-        times = []
+        times: list[tuple[object, float]] = []
         while (at := made.next_opening()) is not None:
             for key in made.opened(at):
                 while (who := made.next(key, at)) is not None:
@@ -346,7 +348,6 @@ class LimitsMachine(RuleBasedStateMachine):
             self.made.release(id, 1)
             for key in self.made.opened(0.0):
                 while (who := self.made.next(key, 0.0)) is not None:
-                    assert isinstance(who, Subject)
                     self.attempt(who)
 
     @rule()

@@ -36,6 +36,7 @@ class TestTake:
             buckets.take("k", RATE, 100.0)
 
         assert buckets.ready_at("k", RATE, 100.0) == 100.5
+        assert taken(buckets, RATE, 110.0) == 3
 
     def test_forgets_buckets_that_are_full_again(self) -> None:
         buckets: Buckets[str] = Buckets()
