@@ -64,9 +64,10 @@ def simulate(
 
 
 def true_work(trace: Sequence[Job], fleet: SimulatedFleet, seed: int) -> dict[str, float]:
-    """Return how many seconds each job truly takes an agent of speed 1: by its size, and noise that nobody knows."""
+    """Return how many seconds each job truly takes an agent of speed 1: as recorded, or by its size and noise."""
     rng = random.Random(f"work {seed}")
-    return {job.id: job.size * fleet.seconds_per_unit * math.exp(rng.gauss(0.0, fleet.noise)) for job in trace}
+    drawn = {job.id: job.size * fleet.seconds_per_unit * math.exp(rng.gauss(0.0, fleet.noise)) for job in trace}
+    return drawn | {job.id: job.work_s for job in trace if job.work_s is not None}
 
 
 class _Agent:
@@ -275,6 +276,9 @@ class _Run:
 
 
 def _spec(job: Job) -> e.TaskSpec:
+    """Return what the fleet is told of the job."""
+    if job.task is not None:
+        return job.task
     sized: dict[str, Any] = {"size": job.size} if IS_SIZED else {}
     return e.TaskSpec(
         id=job.id,

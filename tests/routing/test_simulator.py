@@ -152,6 +152,13 @@ class TestSimulate:
 
         assert (report.completed, report.attempts, report.total.mean) == (1, 2, 1.0)
 
+    def test_the_fleet_is_told_the_task_as_it_stands_in_the_job(self) -> None:
+        spec = e.TaskSpec(id="t0", tenant="default", skill="work", pinned="a1", created_at=1000.0)
+
+        report = simulate(trace(1, task=spec), fleet({}, {"speed": 0.1}))
+
+        assert report.given == {"t0": "a1"}
+
     def test_an_empty_trace_gives_an_empty_report(self) -> None:
         assert simulate([], fleet({})).tasks == 0
 
@@ -175,6 +182,11 @@ class TestSimulate:
 class TestTrueWork:
     def test_is_the_size_where_there_is_no_noise(self) -> None:
         assert true_work(trace(2, size=3.0), fleet({}), seed=1) == {"t0": 3.0, "t1": 3.0}
+
+    def test_is_what_was_recorded_where_that_is_known(self) -> None:
+        jobs = trace(1, size=3.0, work_s=7.0)
+
+        assert true_work(jobs, fleet({}, noise=1.0), seed=1) == {"t0": 7.0}
 
     def test_is_a_tasks_own_whoever_gets_it(self) -> None:
         jobs = trace(2)
