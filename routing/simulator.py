@@ -246,7 +246,8 @@ class _Run:
             return self._now + FAILS_AFTER_S, {"kind": "agent", "message": "failed at once", "retryable": True}
         end = agent.pace.end_of(self._now, self._work[message.task])
         if end - self._now > message.timeout_s:
-            return self._now + message.timeout_s, {"kind": "timeout", "message": "took too long", "retryable": True}
+            stopped_at = agent.worker.goes_on_at(self._now + message.timeout_s)
+            return stopped_at, {"kind": "timeout", "message": "took too long", "retryable": True}
         if agent.error_rate and self._chance(message) < agent.error_rate:
             return end, {"kind": "agent", "message": "did not work", "retryable": True}
         return end, None

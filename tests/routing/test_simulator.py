@@ -129,6 +129,15 @@ class TestSimulate:
         assert (report.completed, report.given["t0"], report.attempts) == (1, "a1", 2)
         assert 10 < report.total.mean < 20
 
+    def test_an_attempt_ends_at_its_time_out(self) -> None:
+        spec = e.TaskSpec(id="t0", tenant="default", skill="work", timeout_s=4.0, max_attempts=1, created_at=1000.0)
+        decider = Watched()
+
+        report = simulate(trace(1, size=9.0, task=spec), fleet({}), decider=decider)
+
+        assert report.failed == 1
+        assert decider.told(e.Finished) == [1004.0]
+
     def test_tasks_beyond_their_deadline_fail_or_are_late(self) -> None:
         report = simulate(trace(3, every_s=0.0, size=10.0, deadline_s=15.0), fleet({}))
 
