@@ -63,9 +63,10 @@ def simulate(
 
 
 def true_work(trace: Sequence[Job], fleet: SimulatedFleet, seed: int) -> dict[str, float]:
-    """Return how many seconds each job truly takes an agent of speed 1: by its size, and noise that nobody knows."""
+    """Return how many seconds each job truly takes an agent of speed 1: as recorded, or by its size and noise."""
     rng = random.Random(f"work {seed}")
-    return {job.id: job.size * fleet.seconds_per_unit * math.exp(rng.gauss(0.0, fleet.noise)) for job in trace}
+    drawn = {job.id: job.size * fleet.seconds_per_unit * math.exp(rng.gauss(0.0, fleet.noise)) for job in trace}
+    return drawn | {job.id: job.work_s for job in trace if job.work_s is not None}
 
 
 class _Agent:
@@ -244,7 +245,8 @@ class _Run:
             return self._now + FAILS_AFTER_S, {"kind": "agent", "message": "failed at once", "retryable": True}
         end = agent.pace.end_of(self._now, self._work[message.task])
         if end - self._now > message.timeout_s:
-            return self._now + message.timeout_s, {"kind": "timeout", "message": "took too long", "retryable": True}
+            stopped_at = agent.worker.goes_on_at(self._now + message.timeout_s)
+            return stopped_at, {"kind": "timeout", "message": "took too long", "retryable": True}
         if agent.error_rate and self._chance(message) < agent.error_rate:
             return end, {"kind": "agent", "message": "did not work", "retryable": True}
         return end, None
@@ -274,6 +276,9 @@ class _Run:
 
 
 def _spec(job: Job) -> e.TaskSpec:
+    """Return what the fleet is told of the job."""
+    if job.task is not None:
+        return job.task
     return e.TaskSpec(
         id=job.id,
         tenant=job.tenant,

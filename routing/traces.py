@@ -1,8 +1,9 @@
 """Recorded or made-up arrivals of tasks, read from CSV.  Pure.
 
 The first line names the columns, in any order: ``time`` (seconds, from any zero) and ``size`` (units of work) are
-needed; ``skill``, ``tenant``, ``priority`` (0..9, higher goes first) and ``deadline`` (seconds after ``time``) may be
-left out, or left empty in a row.
+needed; ``skill``, ``tenant``, ``priority`` (0..9, higher goes first), ``deadline`` (seconds after ``time``) and
+``work`` (seconds that it truly takes an agent of speed 1, where the size is but a hint) may be left out, or left empty
+in a row.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from routing.events import TaskSpec
+
 NEEDED = frozenset({"time", "size"})
-COLUMNS = NEEDED | {"skill", "tenant", "priority", "deadline"}
+COLUMNS = NEEDED | {"skill", "tenant", "priority", "deadline", "work"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class Job:
     tenant: str = "default"
     priority: int = 5  # 0..9, higher goes first
     deadline_s: float | None = None  # after it arrived
+    work_s: float | None = None  # what it truly takes an agent of speed 1; None: by its size and noise
+    task: TaskSpec | None = None  # what the fleet is told of it, where that is more than stands above
 
 
 class BadTrace(ValueError):
@@ -40,12 +45,11 @@ class BadTrace(ValueError):
 def read(lines: Iterable[str]) -> list[Job]:
     """Return the jobs in the order of their times, named ``t1``, ``t2``, … by their rows. Raises ``BadTrace``."""
     rows = csv.DictReader(lines)
-    _check_header(rows.fieldnames or ())
-    jobs: list[Job] = []
-    for row in rows:
-        if None in row or None in row.values():
-            raise BadTrace(rows.line_num, "does not have as many values as the header has names")
-        jobs.append(_job(f"t{len(jobs) + 1}", row, rows.line_num))
+    try:
+        _check_header(rows.fieldnames or ())
+        jobs = [_job(f"t{number}", row, rows.line_num) for number, row in enumerate(rows, 1)]
+    except csv.Error as error:
+        raise BadTrace(rows.reader.line_num, f"is not CSV: {error}") from None
     if not jobs:
         raise BadTrace(1, "nothing follows the header")
     return sorted(jobs, key=lambda job: job.at)
@@ -62,24 +66,28 @@ def _check_header(names: Iterable[str]) -> None:
 
 
 def _job(name: str, row: Mapping[str, str], line: int) -> Job:
+    if None in row or None in row.values():
+        raise BadTrace(line, "does not have as many values as the header has names")
     priority = _number(row, "priority", line) if row.get("priority") else 5.0
     if priority not in range(10):
         raise BadTrace(line, f"priority is a whole number from 0 to 9, not {row['priority']!r}")
-    size = _number(row, "size", line)
-    if size <= 0:
-        raise BadTrace(line, f"size is more than 0, not {row['size']!r}")
-    deadline = _number(row, "deadline", line) if row.get("deadline") else None
-    if deadline is not None and deadline <= 0:
-        raise BadTrace(line, f"deadline is so many seconds after the arrival, more than 0, not {row['deadline']!r}")
     return Job(
         id=name,
         at=_number(row, "time", line),
-        size=size,
+        size=_positive(row, "size", line),
         skill=row.get("skill") or "work",
         tenant=row.get("tenant") or "default",
         priority=int(priority),
-        deadline_s=deadline,
+        deadline_s=_positive(row, "deadline", line) if row.get("deadline") else None,
+        work_s=_positive(row, "work", line) if row.get("work") else None,
     )
+
+
+def _positive(row: Mapping[str, str], column: str, line: int) -> float:
+    value = _number(row, column, line)
+    if value <= 0:
+        raise BadTrace(line, f"{column} is more than 0, not {row[column]!r}")
+    return value
 
 
 def _number(row: Mapping[str, str], column: str, line: int) -> float:

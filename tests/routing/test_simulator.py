@@ -129,6 +129,15 @@ class TestSimulate:
         assert (report.completed, report.given["t0"], report.attempts) == (1, "a1", 2)
         assert 10 < report.total.mean < 20
 
+    def test_an_attempt_ends_at_its_time_out(self) -> None:
+        spec = e.TaskSpec(id="t0", tenant="default", skill="work", timeout_s=4.0, max_attempts=1, created_at=1000.0)
+        decider = Watched()
+
+        report = simulate(trace(1, size=9.0, task=spec), fleet({}), decider=decider)
+
+        assert report.failed == 1
+        assert decider.told(e.Finished) == [1004.0]
+
     def test_tasks_beyond_their_deadline_fail_or_are_late(self) -> None:
         report = simulate(trace(3, every_s=0.0, size=10.0, deadline_s=15.0), fleet({}))
 
@@ -151,6 +160,13 @@ class TestSimulate:
         report = simulate(trace(1), fleet({}), decider=Hedging())
 
         assert (report.completed, report.attempts, report.total.mean) == (1, 2, 1.0)
+
+    def test_the_fleet_is_told_the_task_as_it_stands_in_the_job(self) -> None:
+        spec = e.TaskSpec(id="t0", tenant="default", skill="work", pinned="a1", created_at=1000.0)
+
+        report = simulate(trace(1, task=spec), fleet({}, {"speed": 0.1}))
+
+        assert report.given == {"t0": "a1"}
 
     def test_an_empty_trace_gives_an_empty_report(self) -> None:
         assert simulate([], fleet({})).tasks == 0
@@ -175,6 +191,11 @@ class TestSimulate:
 class TestTrueWork:
     def test_is_the_size_where_there_is_no_noise(self) -> None:
         assert true_work(trace(2, size=3.0), fleet({}), seed=1) == {"t0": 3.0, "t1": 3.0}
+
+    def test_is_what_was_recorded_where_that_is_known(self) -> None:
+        jobs = trace(1, size=3.0, work_s=7.0)
+
+        assert true_work(jobs, fleet({}, noise=1.0), seed=1) == {"t0": 7.0}
 
     def test_is_a_tasks_own_whoever_gets_it(self) -> None:
         jobs = trace(2)

@@ -6,11 +6,11 @@ from routing.traces import BadTrace, Job
 
 class TestRead:
     def test_returns_every_column_of_a_row(self) -> None:
-        lines = ["deadline,time,size,skill,tenant,priority", "30,1.5,2,lint,acme,9"]
+        lines = ["deadline,time,size,skill,tenant,priority,work", "30,1.5,2,lint,acme,9,4"]
 
         jobs = traces.read(lines)
 
-        assert jobs == [Job(id="t1", at=1.5, size=2, skill="lint", tenant="acme", priority=9, deadline_s=30)]
+        assert jobs == [Job(id="t1", at=1.5, size=2, skill="lint", tenant="acme", priority=9, deadline_s=30, work_s=4)]
 
     def test_fills_in_what_is_left_out_or_empty(self) -> None:
         lines = ["time,size,skill,priority,deadline", "0,1,,,"]
@@ -33,8 +33,9 @@ class TestRead:
             ("0,0,5,", "size is more than 0, not '0'"),
             ("0,1,10,", "priority is a whole number from 0 to 9, not '10'"),
             ("0,1,2.5,", "priority is a whole number from 0 to 9, not '2.5'"),
-            ("0,1,5,-1", "deadline is so many seconds after the arrival, more than 0, not '-1'"),
+            ("0,1,5,-1", "deadline is more than 0, not '-1'"),
             ("0,1,5", "does not have as many values as the header has names"),
+            ("0," + "1" * 200_000 + ",5,", "is not CSV: field larger than field limit (131072)"),
             ("0,1,5,,9", "does not have as many values as the header has names"),
         ],
     )

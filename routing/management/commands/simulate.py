@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("trace", type=Path, help="CSV with the columns time,size[,skill,tenant,priority,deadline]")
+        parser.add_argument("trace", type=Path, help="CSV: time,size[,skill,tenant,priority,deadline,work]")
         parser.add_argument("fleet", type=Path, help="YAML that describes the agents; see docs/operations.md")
         parser.add_argument("--strategy", default=strategies.DEFAULT_STRATEGY, help="default: %(default)s")
         parser.add_argument("--against", help="a second strategy, to compare with")
