@@ -132,7 +132,7 @@ class ReadOnly(Rows):
 @admin.register(Tenant)
 class TenantAdmin(Rows):
     form = TenantForm
-    list_display = ["name", "description", "created_at"]
+    list_display = ["name", "description", "weight", "created_at"]
     search_fields = ["name"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
@@ -142,7 +142,7 @@ class TenantAdmin(Rows):
         return False  # its tasks are history
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        registry.save_tenant(obj.name, obj.description)
+        registry.save_tenant(obj.name, obj.description, weight=obj.weight)
 
 
 @admin.register(Skill)
