@@ -150,6 +150,13 @@ def agent_specs() -> tuple[AgentSpec, ...]:
     return tuple(map(spec, Agent.objects.prefetch_related("skills")))
 
 
+def newest_skill(tenant: str, name: str, version: str = "") -> Skill | None:
+    """Return the row of the tenant's skill in that version, the newest for "", or None."""
+    rows = Skill.objects.filter(tenant_id=tenant, name=name)
+    rows = rows.filter(version=version) if version else rows
+    return max(rows, key=lambda skill: version_key(skill.version), default=None)
+
+
 def spec(agent: Agent) -> AgentSpec:
     """Return the agent as the fleet sees it."""
     return AgentSpec(
@@ -442,16 +449,10 @@ def ensure_handlers() -> list[Agent]:
 
 
 def _ensure_handler(handler: executors.python.Handler) -> Agent:
-    skills = [_newest_skill(name) or ensure_skill(name) for name in handler.skills]
+    skills = [newest_skill(DEFAULT_TENANT, name) or ensure_skill(name) for name in handler.skills]
     return ensure_agent(
         handler.name, skills=skills, executor="python", description=handler.description, capacity=handler.capacity
     )
-
-
-def _newest_skill(name: str) -> Skill | None:
-    """Return the default tenant's newest skill of that name, or None."""
-    rows = Skill.objects.filter(tenant=DEFAULT_TENANT, name=name)
-    return max(rows, key=lambda skill: version_key(skill.version), default=None)
 
 
 def _lock(model: type[M], **where: Any) -> M | None:

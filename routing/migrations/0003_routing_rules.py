@@ -224,7 +224,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("kind", models.CharField(max_length=32)),
-                ("name", models.CharField(max_length=255)),
+                ("name", models.TextField()),
                 ("data", models.JSONField()),
                 ("at", models.DateTimeField()),
             ],
@@ -536,7 +536,7 @@ class Migration(migrations.Migration):
             model_name="task",
             index=models.Index(
                 condition=models.Q(("debounce_key__isnull", False), ("state", "submitted")),
-                fields=["tenant", "debounce_key", "-id"],
+                fields=["tenant", "debounce_key", "-created_at"],
                 name="task_debounced",
             ),
         ),

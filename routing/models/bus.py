@@ -32,7 +32,7 @@ class FleetMemory(models.Model):
 
     pk = models.CompositePrimaryKey("kind", "name")
     kind = models.CharField(max_length=32)
-    name = models.CharField(max_length=255)
+    name = models.TextField()
     data = models.JSONField()
     at = models.DateTimeField()
 

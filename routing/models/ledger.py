@@ -120,7 +120,7 @@ class Task(models.Model):
             models.Index(fields=["context"], condition=Q(context__isnull=False), name="task_of_context"),
             # The door: the task that waits under the same debounce key.
             models.Index(
-                fields=["tenant", "debounce_key", "-id"],
+                fields=["tenant", "debounce_key", "-created_at"],
                 condition=Q(debounce_key__isnull=False, state="submitted"),
                 name="task_debounced",
             ),
