@@ -232,7 +232,8 @@ def _problems(row: M, read: Callable[[], object], strangers: Callable[[M], Itera
     if not found:
         found = rulespecs.problems_of(read)
     taken = {field for field, _ in found}
-    found += [(field, words) for field, words in strangers(row) if field not in taken]
+    if getattr(row, "enabled", True):  # one that holds no more can be put away after what it spoke of is gone
+        found += [(field, words) for field, words in strangers(row) if field not in taken]
     taken = {field for field, _ in found}
     rest = registry.row_problems(row, exclude={*taken, "tenant"})
     return found + [(field, words) for field, words in rest if field or not found]

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from routing import registry, rulebook
 from routing.errors import BadRegistration
-from routing.models import Budget, Containment, Limit, Policy, Tenant
+from routing.models import Agent, Budget, Containment, Limit, Policy, Tenant
 from routing.policies import DEFAULT
 
 pytestmark = pytest.mark.django_db
@@ -250,6 +250,16 @@ class TestSaveContainment:
         switch = containment(release_at=timezone.now() + timedelta(hours=1))
         switch.release_at = timezone.now() - timedelta(seconds=1)
         switch.since = timezone.now() - timedelta(hours=1)
+        switch.enabled = False
+
+        rulebook.save_containment(switch)
+
+        assert rulebook.rules().containments == ()
+
+
+    def test_releases_one_whose_agent_is_gone(self) -> None:
+        switch = containment(scope="agent", value="codex")
+        registry.remove_agent(Agent.objects.get(name="codex"))
         switch.enabled = False
 
         rulebook.save_containment(switch)
