@@ -16,6 +16,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from routing import events as e
+from routing import registry
 from routing.artifacts import Store
 from routing.flights import Flight, Restored
 from routing.models import (
@@ -28,6 +29,8 @@ from routing.models import (
     Command,
     Controller,
     Decision,
+    Feedback,
+    FleetMemory,
     Task,
     TaskEvent,
     TaskState,
@@ -78,6 +81,9 @@ def commit(
         recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
         if recorded:
             _Pen().write(recorded)
+        learned = [effect for effect in effects if isinstance(effect, e.Remembered)]
+        if learned:
+            _remember(learned)
         if done:
             Command.objects.filter(id__in=done).update(done_at=timezone.now())
 
@@ -118,14 +124,16 @@ class _Pen:
         _insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
 
     def _insert_attempts(self, assigned: Sequence[e.Recorded]) -> None:
-        rows = [(self._id(r.task), r.attempt, r.agent, "", "assigned", self._at(r.at)) for r in assigned]
-        _insert(Attempt, ("task_id", "number", "agent", "worker", "state", "assigned_at"), rows)
+        rows = [
+            (self._id(r.task), r.attempt, r.agent, "", "assigned", r.kind == "hedged", self._at(r.at)) for r in assigned
+        ]
+        _insert(Attempt, ("task_id", "number", "agent", "worker", "state", "hedge", "assigned_at"), rows)
         decisions = [
-            (self._id(r.task), r.attempt, r.decision.strategy, r.agent, self._at(r.at),
-             _json(r.decision.candidates), _json(r.decision.exclusions))
-            for r in assigned if r.decision is not None
-        ]  # fmt: skip
-        _insert(Decision, ("task_id", "attempt", "strategy", "agent", "at", "candidates", "exclusions"), decisions)
+            (self._id(r.task), r.attempt, r.agent, self._at(r.at), *_decided(r.decision))
+            for r in assigned
+            if r.decision is not None
+        ]
+        _insert(Decision, ("task_id", "attempt", "agent", "at", *DECIDED), decisions)
 
     def _insert_artifacts(self, recorded: Sequence[e.Recorded]) -> None:
         rows = [
@@ -154,8 +162,9 @@ class _Pen:
             state = str(ATTEMPT_ENDS[r.kind])
         else:
             return {}
-        error = r.data.get("error")
-        return {"state": state, "finished_at": self._at(r.at), "error": _json(error) if error else None}
+        error, usage = r.data.get("error"), r.data.get("usage")
+        change = {"state": state, "finished_at": self._at(r.at), "error": _json(error) if error else None}
+        return change | ({"usage": _json(usage)} if usage else {})
 
     def _update_tasks(self, recorded: Sequence[e.Recorded]) -> None:
         changes: dict[tuple[Any], dict[str, Any]] = {}
@@ -205,6 +214,41 @@ class _Pen:
             moment = dt.datetime.fromtimestamp(at, dt.UTC)
             known = self._moments[at] = connection.ops.adapt_datetimefield_value(moment)
         return known
+
+
+DECIDED = ("policy", "revision", "strategy", "candidates", "exclusions", "more", "waited_for", "shadow")
+
+
+def _decided(decision: e.DecisionMade) -> tuple[Any, ...]:
+    """Return the values of the columns ``DECIDED``."""
+    return (
+        decision.policy,
+        decision.revision,
+        decision.strategy,
+        _json(decision.candidates),
+        _json(decision.exclusions),
+        decision.more,
+        decision.waited_for[:300],
+        _json(decision.shadow) if decision.shadow is not None else None,
+    )
+
+
+def _remember(learned: Sequence[e.Remembered]) -> None:
+    """Keep what was said last under each kind and name; None is forgotten."""
+    latest = {(effect.kind, effect.name): effect.data for effect in learned}
+    kept = [(kind, name, data) for (kind, name), data in latest.items() if data is not None]
+    gone = [key for key, data in latest.items() if data is None]
+    table = FleetMemory._meta.db_table
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        if kept:
+            cursor.executemany(
+                f'INSERT INTO "{table}" (kind, name, data, at) VALUES (%s, %s, %s, %s) '
+                "ON CONFLICT (kind, name) DO UPDATE SET data = excluded.data, at = excluded.at",
+                [(kind, name, _json(data), now) for kind, name, data in kept],
+            )
+        if gone:
+            cursor.executemany(f'DELETE FROM "{table}" WHERE kind = %s AND name = %s', gone)
 
 
 def _json(value: Any) -> str:
@@ -260,12 +304,17 @@ class Unaccepted(NamedTuple):
     timeout_s: float
     max_attempts: int
     created_at: dt.datetime
+    size: float
+    concurrency_key: str
+    affinity: str
+    context: UUID | None
     input: Any
     call: Any
 
 
 def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
     """Return a task as the fleet sees it."""
+    skill = registry.known_skill(task.tenant_id, task.skill, task.version)
     return e.TaskSpec(
         id=str(task.id),
         tenant=task.tenant_id,
@@ -280,6 +329,11 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         timeout_s=task.timeout_s,
         max_attempts=task.max_attempts,
         created_at=task.created_at.timestamp(),
+        size=task.size,
+        concurrency_key=task.concurrency_key,
+        affinity=task.affinity,
+        context=str(task.context) if task.context else "",
+        idempotent=skill is not None and skill.idempotent,
     )
 
 
@@ -307,6 +361,20 @@ def open_commands(limit: int = 500) -> list[Command]:
 
 
 _open_command = Prepared(lambda: Command.objects.filter(done_at__isnull=True).order_by().values_list("id")[:1])
+
+
+def rated(command: Command) -> e.Rated:
+    """Return the fact that a request of the kind ``rate`` tells."""
+    told: Any = command.data
+    name, version = told["skill"]
+    return e.Rated(agent=told["agent"], skill=(name, version), score=told["score"], before=told["before"])
+
+
+def memory() -> Iterator[tuple[str, str, Any]]:
+    """Yield (kind, name, data) of all that earlier controllers have learned."""
+    yield from (
+        FleetMemory.objects.order_by("kind", "name").values_list("kind", "name", "data").iterator(chunk_size=1000)
+    )
 
 
 def live() -> Iterator[Restored]:
@@ -382,7 +450,7 @@ def delete_old(now: dt.datetime | None = None) -> int:
             break
         files = set(Artifact.objects.filter(task_id__in=old).values_list("sha256", flat=True))
         with transaction.atomic():
-            for model in (TaskEvent, Attempt, Decision, Artifact, Command):
+            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback):
                 model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
         _delete_files(files)

@@ -50,7 +50,6 @@ def skill_form(**fields: Any) -> dict[str, Any]:
         "output_schema": "{}",
         "timeout_s": "300",
         "max_attempts": "3",
-        "strategy": "balanced",
         **fields,
     }
 
@@ -194,10 +193,11 @@ class TestSkills:
 
 class TestTenants:
     def test_are_made_but_not_renamed_or_deleted(self, admin: Client) -> None:
-        admin.post("/admin/routing/tenant/add/", {"name": "lab", "description": "d"})
-        admin.post("/admin/routing/tenant/lab/change/", {"name": "other", "description": "e"})
+        admin.post("/admin/routing/tenant/add/", {"name": "lab", "description": "d", "weight": "2"})
+        admin.post("/admin/routing/tenant/lab/change/", {"name": "other", "description": "e", "weight": "3"})
 
-        assert Tenant.objects.get(name="lab").description == "e"
+        lab = Tenant.objects.get(name="lab")
+        assert (lab.description, lab.weight) == ("e", 3)
         assert not Tenant.objects.filter(name="other").exists()
         assert admin.post("/admin/routing/tenant/lab/delete/", {"post": "yes"}).status_code == 403
 
