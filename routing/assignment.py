@@ -165,7 +165,7 @@ class Assignment:
             task.waited_for = words or task.waited_for
             self._lanes.hold(lane, words)
             return None
-        policy, occasion = task.policy, self._occasion(task, lane)
+        policy, occasion = task.policy, self._occasion(task, lane, now)
         candidates = self._candidates(self._few(admission.admitted, task, lane, now), task, now)
         ranked = strategies.rank(candidates, strategy=policy.strategy, occasion=occasion)
         return e.DecisionMade(
@@ -178,15 +178,16 @@ class Assignment:
             **self._left_out(lane, {c.agent for c in candidates}, admission.excluded),
         )
 
-    def _occasion(self, task: LiveTask, lane: Lane) -> Occasion:
+    def _occasion(self, task: LiveTask, lane: Lane, now: float) -> Occasion:
         spec, policy = task.spec, task.policy
         return Occasion(
             skill=spec.skill,
             tenant=spec.tenant,
             affinity=spec.affinity or spec.context,
             waiting=max(0, len(lane) - 1),
-            slots=max(1, lane.slots),
-            slack_s=None,
+            busy=self._roster.busy,
+            slots=max(1, self._roster.slots),
+            slack_s=None if spec.deadline is None else spec.deadline - now,
             order=policy.order,
             weights=policy.weights,
         )
@@ -196,11 +197,11 @@ class Assignment:
         asks = strategies.STRATEGIES[task.policy.strategy].asks
         if task.policy.shadow:
             asks |= strategies.STRATEGIES[task.policy.shadow].asks
-        usual_s = self._estimates.usual_s(task.skill, task.spec.size)
-        return [self._candidate(name, task, asks, usual_s, now) for name in names]
+        sized_s = self._estimates.usual_s(task.skill, task.spec.size)
+        return [self._candidate(name, task, asks, sized_s, now) for name in names]
 
     def _candidate(
-        self, name: str, task: LiveTask, asks: frozenset[strategies.Asked], usual_s: float, now: float
+        self, name: str, task: LiveTask, asks: frozenset[strategies.Asked], sized_s: float, now: float
     ) -> Candidate:
         seat, estimates, skill = self._roster.agents[name], self._estimates, task.skill
         p_success, p_sd = estimates.success(name, skill) if "success" in asks else (0.0, 0.0)
@@ -209,8 +210,8 @@ class Assignment:
             agent=name,
             running=len(seat.running),
             capacity=seat.spec.capacity,
-            predicted_s=usual_s * estimates.slowness(name, skill),
-            usual_s=usual_s,
+            predicted_s=sized_s * estimates.slowness(name, skill),
+            usual_s=estimates.usual_s(skill),
             error=estimates.error(name),
             lateness=self._lateness(seat, now),
             p_success=p_success,
@@ -238,7 +239,7 @@ class Assignment:
         if ranking is not None and ranking.is_fresh(lane.able, strategy, now):
             return ranking.names
         everyone = self._candidates(lane.able, task, now)
-        ranked = strategies.rank(everyone, strategy=strategy, occasion=self._occasion(task, lane))
+        ranked = strategies.rank(everyone, strategy=strategy, occasion=self._occasion(task, lane, now))
         names = [r.candidate.agent for r in ranked]
         if len(self._rankings) >= KEPT_RANKINGS:
             self._rankings.clear()

@@ -427,12 +427,11 @@ class Fleet:
         """Send a second attempt to another agent, if the fleet can spare it; look again later if it cannot now."""
         hedging = task.policy.hedging
         first.hedge_at = now + first.late_s
-        slots = sum(seat.spec.capacity for seat in self.roster.agents.values() if not seat.gone)
         if task.tries + 1 >= task.spec.max_attempts or task.cancel_asked_at is not None:
             return
         if len(task.flights) > 1 or self._hedged + 1 > hedging.share * self._attempts + 1:
             return
-        if self.roster.busy > hedging.busy * slots:
+        if self.roster.busy > hedging.busy * self.roster.slots:
             return
         decision = self.assignment.second(task, first, now)
         if decision is None:
@@ -573,6 +572,7 @@ class Fleet:
                 self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
         elif task.delayed_until is None:
             self.lanes.remove(task.lane, task.spec.id)
+        self.gates.over(task)
         del self.tasks[task.spec.id]
 
     # ---- small things -------------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ class Gates:
     """Everything that limits, and the memory of it."""
 
     def __init__(self, estimates: Estimates) -> None:
-        self.limits = Limits()
-        self.budgets = Budgets()
+        self.limits: Limits[Called] = Limits()
+        self.budgets: Budgets[Called] = Budgets()
         self.containments = Containments()
         self.breakers = Breakers()
         self.outliers = Outliers()
@@ -162,6 +162,11 @@ class Gates:
             used = {"wall_s": now - flight.began_at, "attempts": 1.0, **usage}
             self.budgets.settle(flight.task, flight.attempt, used, now)
 
+    def over(self, task: LiveTask) -> None:
+        """Forget what was counted for a task that has ended."""
+        if self._has_budgets:
+            self.budgets.close("task", task.spec.id)
+
     def rebuild(self, tasks: Mapping[str, LiveTask], now: float) -> None:
         """Count anew all that is in flight: after a restart, or when the first limit or budget was made."""
         flights = [(task, flight) for task in tasks.values() for flight in task.flights]
@@ -198,11 +203,11 @@ class Gates:
         if self._has_limits:
             for limit in self.limits.opened(now):
                 while (who := self.limits.next(limit, now)) is not None:
-                    yield _as_called(who)
+                    yield who
         if self._has_budgets:
             for budget in self.budgets.opened(now):
                 while (who := self.budgets.next(budget, now)) is not None:
-                    yield _as_called(who)
+                    yield who
         if self.containments.due(now) or self.outliers.due(now, self.breakers) or self.breakers.due(now):
             yield Called(None)
 
@@ -237,11 +242,6 @@ class Gates:
             elif kind == "retries":
                 self.retry_budget.restore(data)
         self.breakers.restore(breakers)
-
-
-def _as_called(who: object) -> Called:
-    assert isinstance(who, Called)
-    return who
 
 
 def _name(*parts: str) -> str:

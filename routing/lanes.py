@@ -91,7 +91,6 @@ class Lane:
         self.able: frozenset[str] = frozenset()  # agents that could take them, as the registry stands
         self.excluded: dict[str, str] = {}  # skilled agents that could not → why
         self.in_order: tuple[str, ...] = ()  # the same by name
-        self.slots = 0  # of those agents
         self.reason = ""  # why nobody can, in words
         self.held = ""  # why the lane stands still although somebody could, in words
         self._shelves: dict[str, dict[tuple[int, int, int], _Shelf]] = {}  # by concurrency key
@@ -282,7 +281,6 @@ class Lanes:
             self._of_agent[name].discard(key)
         lane.able = frozenset(name for name, reason in reasons.items() if reason is None)
         lane.in_order = tuple(sorted(lane.able))
-        lane.slots = sum(self._agents[name].capacity for name in lane.able)
         lane.excluded = {name: reason for name, reason in reasons.items() if reason is not None}
         lane.reason = "" if lane.able else policy.why_none(list(specs), probe)
         for name in lane.able:

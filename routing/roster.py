@@ -38,6 +38,7 @@ class Roster:
     def __init__(self) -> None:
         self.agents: dict[str, Seat] = {}
         self.workers: dict[str, WorkerSeen] = {}
+        self.slots = 0  # of all registered agents
         self.free: set[str] = set()  # agents with a free slot
         self.touched: set[str] = set()  # agents, since somebody last cleared it, for live pages
         self._assigned = 0  # attempts sent and not begun
@@ -56,6 +57,7 @@ class Roster:
             self.agents[name].gone = True
             self._count_slots(self.agents[name])
             self._forget_if_gone(name)
+        self.slots = sum(spec.capacity for spec in present.values())
         self.touched.update(self.agents)
 
     def registered(self) -> dict[str, e.AgentSpec]:

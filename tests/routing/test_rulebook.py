@@ -256,7 +256,6 @@ class TestSaveContainment:
 
         assert rulebook.rules().containments == ()
 
-
     def test_releases_one_whose_agent_is_gone(self) -> None:
         switch = containment(scope="agent", value="codex")
         registry.remove_agent(Agent.objects.get(name="codex"))
