@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,67 @@ def client(timeout_s: float = 2.0) -> redis.Redis:
     )
 
 
+class Line:
+    """One connection to Redis, for one thread at a time.
+
+    redis-py's client takes three times as long for a command: it picks a connection and gathers figures for each.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.process = os.getpid()  # a forked child must not speak over its parent's
+        # Without health checks: a connection that broke while nobody spoke is found out, and made again, by ``ask``.
+        options = {**pool.connection_kwargs, "health_check_interval": 0, "protocol": 2}
+        self._connection = pool.connection_class(**options)
+
+    def ask(self, *command: Any) -> Any:
+        """Return Redis' answer to the command. Raises ``redis.RedisError``."""
+        return self.ask_all([command])[0]
+
+    def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the answers to all commands, sent in one go. Raises the first ``redis.RedisError`` among them.
+
+        Over a connection that turns out to be closed they may be sent twice.
+        """
+        packed = self._connection.pack_commands(commands)
+        try:
+            return self._exchange(packed, len(commands))
+        except redis.ConnectionError:
+            return self._exchange(packed, len(commands))
+
+    def _exchange(self, packed: Sequence[bytes], answers: int) -> list[Any]:
+        connection = self._connection
+        connection.send_packed_command(packed, check_health=False)
+        if answers == 1:
+            return [connection.read_response()]
+        found: list[Any] = []
+        for _ in range(answers):  # each has to be read, lest the next command gets it
+            try:
+                found.append(connection.read_response())
+            except redis.ResponseError as error:
+                found.append(error)
+        for answer in found:
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return found
+
+    def close(self) -> None:
+        """Drop the connection; the next command makes a new one."""
+        self._connection.disconnect()
+
+
+_lines = threading.local()
+
+
+def line() -> Line:
+    """Return this thread's line to Redis."""
+    known: Line | None = getattr(_lines, "line", None)
+    pool = client().connection_pool
+    if known is None or known.pool is not pool or known.process != os.getpid():
+        known = _lines.line = Line(pool)
+    return known
+
+
 def claim_key(task: str, attempt: int) -> str:
     """Return the key that a worker sets to begin an attempt, and the controller to forbid it."""
     return f"a2a:claim:{task}:{attempt}"
@@ -66,14 +128,19 @@ return redis.call('get', KEYS[1])
 """
 
 
-def claim(bus: Any, key: str, token: str, started: bytes) -> bool:
+def claim(key: str, token: str, started: bytes) -> bool:
     """Return True if the attempt is the token's from now on, or was before; the ``started`` facts go to the stream."""
-    return bool(bus.execute_command("EVAL", _CLAIM, 2, key, FACTS, token, CLAIM_S, started) == token.encode())
+    return bool(line().ask("EVAL", _CLAIM, 2, key, FACTS, token, CLAIM_S, started) == token.encode())
 
 
-def tell(bus: Any, facts: bytes) -> None:
-    """Append an entry, a JSON array of facts, to the stream. redis-py's own ``xadd`` takes twice as long."""
-    bus.execute_command("XADD", FACTS, "*", "e", facts)
+def is_fenced(key: str) -> bool:
+    """Return True if the attempt with this claim was given up."""
+    return bool(line().ask("GET", key) == FENCED)
+
+
+def tell(facts: bytes) -> None:
+    """Append an entry, a JSON array of facts, to the stream."""
+    line().ask("XADD", FACTS, "*", "e", facts)
 
 
 # ---- ringing the controller -------------------------------------------------------------------------------------
@@ -91,7 +158,7 @@ class _Bell(threading.Thread):
             self.pulled.wait()
             self.pulled.clear()
             try:
-                tell(client(), b'[{"k":"ring"}]')
+                tell(b'[{"k":"ring"}]')
                 time.sleep(RING_PAUSE_S)
             except redis.RedisError:
                 time.sleep(0.1)  # the controller looks into the ledger by itself meanwhile
@@ -121,8 +188,7 @@ class Reporter:
     It writes at once when idle; what comes while a write is under way goes together in the next one.
     """
 
-    def __init__(self, bus: redis.Redis, *, patience_s: float = 120.0) -> None:
-        self._bus = bus
+    def __init__(self, *, patience_s: float = 120.0) -> None:
         self._patience_s = patience_s
         self._queue: list[tuple[bytes, Future[None] | None]] = []
         self._ready = threading.Condition()
@@ -162,7 +228,7 @@ class Reporter:
         entry = b"[" + b",".join(fact for fact, _ in batch) + b"]"
         while True:
             try:
-                tell(self._bus, entry)
+                tell(entry)
                 break
             except redis.RedisError as error:
                 # A write whose answer was lost may have happened: facts may come twice, and twice does no harm.
@@ -240,6 +306,7 @@ class Publisher:
         self._app = app
         self._connection: Any = None
         self._producer: Any = None
+        self._line: Line | None = None
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Send all messages. Raises ``kombu.exceptions.OperationalError`` when the broker is out of reach."""
@@ -266,15 +333,9 @@ class Publisher:
         queues: dict[str, list[bytes]] = {}
         for message in messages:
             queues.setdefault(message.queue, []).append(_json(envelope(message)))
-        bus = self._producer.channel.client
-        if len(queues) == 1:
-            [(queue, envelopes)] = queues.items()
-            bus.execute_command("LPUSH", queue, *envelopes)  # a pipeline of one takes twice as long
-            return
-        pipe = bus.pipeline(transaction=False)
-        for queue, envelopes in queues.items():
-            pipe.lpush(queue, *envelopes)
-        pipe.execute()
+        if self._line is None:
+            self._line = Line(self._producer.channel.client.connection_pool)
+        self._line.ask_all([("LPUSH", queue, *envelopes) for queue, envelopes in queues.items()])
 
     def _send(self, message: Message) -> None:
         self._producer.publish(
@@ -289,7 +350,10 @@ class Publisher:
 
     def close(self) -> None:
         """Drop the connection; the next ``publish`` makes a new one."""
-        connection, self._connection, self._producer = self._connection, None, None
+        line, connection = self._line, self._connection
+        self._line = self._connection = self._producer = None
+        if line is not None:
+            line.close()
         if connection is not None:
             try:
                 connection.release()

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -118,6 +118,7 @@ class _Reign:
         self.controller = controller
         self.epoch = epoch
         self.bus = broker.client(BUS_S)
+        self.line = broker.Line(self.bus.connection_pool)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position
@@ -201,9 +202,10 @@ class _Reign:
 
     def _listen(self, position: str, wait_s: float) -> list[tuple[str, list[Any]]]:
         """Return what stands in the stream after ``position``, as soon as there is anything."""
-        answer: Any = self.bus.xread({broker.FACTS: position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+        block_ms = max(1, int(wait_s * 1000))
+        answer = self.line.ask("XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", broker.FACTS, position)
         found = answer[0][1] if answer else ()
-        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in found]
+        return [(entry_id.decode(), decode(_field(fields, b"e"))) for entry_id, fields in found]
 
     def _can_wait(self, entries: list[tuple[str, list[Any]]]) -> bool:
         """Return True if nobody waits for an agent: then starts and ends go into one commit with what comes soon."""
@@ -381,7 +383,7 @@ class _Reign:
             if r.kind in ledger.TERMINAL_KINDS or r.call is not None:
                 self._calls.pop(r.task, None)
         try:
-            self.live.publish(self.bus if self._bus_is_up else None, recorded, reset=reset)
+            self.live.publish(self.line if self._bus_is_up else None, recorded, reset=reset)
         except redis.RedisError as error:
             self._lose_bus(error)
 
@@ -422,6 +424,11 @@ _RING = object()
 
 def _entry_key(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
+
+
+def _field(fields: Sequence[bytes], name: bytes) -> bytes:
+    """Return the value of a stream entry's field, an empty list of facts where it has none of that name."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name, b"[]")
 
 
 def decode(entry: bytes) -> list[Any]:
