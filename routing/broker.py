@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,8 @@ WORKERS = "a2a:workers"  # channel: stop these attempts; the registry has change
 SNAPSHOT = "a2a:snapshot"  # the live state in one JSON value, gone when the controller is silent
 MARKER = "a2a:marker"  # set by the leader; its absence means that Redis lost its data
 RING_PAUSE_S = 0.005  # many rings in so short a time become one
+RING_PATIENCE_S = 0.01  # whoever submits waits so long for Redis; after that a thread does
+RING_REST_S = 1.0  # and for so long at least
 CLAIM_S = 24 * 3600  # how long a claim or a fence is kept
 FENCED = b"fenced"
 
@@ -46,7 +49,7 @@ def client(timeout_s: float = 2.0) -> redis.Redis:
     return redis.Redis.from_url(
         settings.A2A_REDIS_URL,
         socket_timeout=timeout_s,
-        socket_connect_timeout=1,
+        socket_connect_timeout=min(1.0, timeout_s),
         health_check_interval=5,
         retry=Retry(NoBackoff(), 0),
     )
@@ -146,37 +149,93 @@ def tell(facts: bytes) -> None:
 # ---- ringing the controller -------------------------------------------------------------------------------------
 
 
+class News(StrEnum):
+    """What the controller is rung for."""
+
+    TASKS = "tasks"  # to be accepted
+    ANY = "any"  # requests, a changed registry
+
+
+_RINGS = {News.TASKS: b'[{"k":"ring","w":"tasks"}]', News.ANY: b'[{"k":"ring"}]'}
+
+
 class _Bell(threading.Thread):
-    """Rings without making the caller wait: at once, and again no sooner than ``RING_PAUSE_S`` after that."""
+    """Rings at once, and again no sooner than ``RING_PAUSE_S`` after that.
+
+    The caller rings itself, which takes less than waking a thread. While Redis is slow or away, and for what comes
+    in the pause, this thread does.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="bell", daemon=True)
-        self.pulled = threading.Event()
+        self._pulled = threading.Event()
+        self._news: set[News] = set()
+        self._quick: Line | None = None
+        self._is_quick = threading.Lock()  # held while a caller rings
+        self._is_well = True  # Redis answered last time
+        self._rung_at = 0.0
+        self._quick_again_at = 0.0  # callers that found it slow leave it to the thread until then
+
+    def pull(self, news: News) -> None:
+        """Ring for ``news``. Never fails, and takes ``RING_PATIENCE_S`` at most."""
+        if not (self._is_well and self._may_ring() and self._ring_quickly(news)):
+            self._news.add(news)
+            self._pulled.set()
 
     def run(self) -> None:
         while True:
-            self.pulled.wait()
-            self.pulled.clear()
+            self._pulled.wait()
+            time.sleep(max(0.0, self._rung_at + RING_PAUSE_S - time.monotonic()))
+            self._pulled.clear()
+            news = set(self._news)
+            self._news -= news  # what was added since pulls again
             try:
-                tell(b'[{"k":"ring"}]')
-                time.sleep(RING_PAUSE_S)
+                tell(_RINGS[News.ANY if News.ANY in news else News.TASKS])
+                self._rung_at, self._is_well = time.monotonic(), True
             except redis.RedisError:
+                self._is_well = False
                 time.sleep(0.1)  # the controller looks into the ledger by itself meanwhile
+
+    def _may_ring(self) -> bool:
+        free_at = max(self._rung_at + RING_PAUSE_S, self._quick_again_at)
+        return not self._pulled.is_set() and time.monotonic() > free_at
+
+    def _ring_quickly(self, news: News) -> bool:
+        """Return True if the ring is in the stream; False if another caller rings now, or Redis does not answer."""
+        if not self._is_quick.acquire(blocking=False):
+            return False
+        try:
+            pool = client(RING_PATIENCE_S).connection_pool
+            if self._quick is None or self._quick.pool is not pool:
+                self._quick = Line(pool)
+            self._quick.ask("XADD", FACTS, "*", "e", _RINGS[news])
+            self._rung_at = time.monotonic()
+            return True
+        except redis.RedisError:
+            self._is_well, self._quick_again_at = False, time.monotonic() + RING_REST_S
+            return False
+        finally:
+            self._is_quick.release()
 
 
 _bell: _Bell | None = None
 _bell_lock = threading.Lock()
 
 
-def ring() -> None:
-    """Tell the controller that there is something new in the ledger. Never fails and never waits."""
+def ring(news: News = News.ANY) -> None:
+    """Tell the controller that there is something new in the ledger. Never fails, and hardly waits."""
     global _bell
     if _bell is None or not _bell.is_alive():  # a forked child has no threads
         with _bell_lock:
             if _bell is None or not _bell.is_alive():
                 _bell = _Bell()
                 _bell.start()
-    _bell.pulled.set()
+    _bell.pull(news)
+
+
+def ring_for_tasks() -> None:
+    """Tell the controller that there are new tasks. Never fails, and hardly waits."""
+    ring(News.TASKS)
 
 
 # ---- what workers report ----------------------------------------------------------------------------------------

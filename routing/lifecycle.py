@@ -80,7 +80,7 @@ def submit(request: Request) -> Submitted:
         if known is None:
             raise
         return Submitted(task=known, created=False)
-    transaction.on_commit(broker.ring)
+    transaction.on_commit(broker.ring_for_tasks)
     return Submitted(task=task, created=True)
 
 
@@ -101,7 +101,7 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
                 results.append(error)
         if fresh:
             Task.objects.bulk_create(fresh, batch_size=200)
-            transaction.on_commit(broker.ring)
+            transaction.on_commit(broker.ring_for_tasks)
     return results
 
 

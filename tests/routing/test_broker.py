@@ -98,6 +98,19 @@ class TestRing:
         assert bus.xlen(FACTS) < 1000
         assert told(bus)[0] == [{"k": "ring"}]
 
+    def test_says_when_there_are_only_tasks(self, bus: redis.Redis) -> None:
+        broker.ring_for_tasks()
+
+        wait_until(lambda: bus.xlen(FACTS), "the ring")
+        assert told(bus) == [[{"k": "ring", "w": "tasks"}]]
+
+    def test_does_not_lose_other_news_among_many_tasks(self, bus: redis.Redis) -> None:
+        for _ in range(100):
+            broker.ring_for_tasks()
+        broker.ring()
+
+        wait_until(lambda: [{"k": "ring"}] in told(bus), "the ring for everything")
+
     def test_neither_waits_nor_raises_while_redis_hangs(self, bus: redis.Redis, private_redis: PrivateRedis) -> None:
         with private_redis.paused():
             began = time.monotonic()
