@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -118,6 +118,7 @@ class _Reign:
         self.controller = controller
         self.epoch = epoch
         self.bus = broker.client(BUS_S)
+        self.line = broker.Line(self.bus.connection_pool)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position
@@ -162,18 +163,20 @@ class _Reign:
             if self._unsent_at is not None and time.monotonic() - self._unsent_at > SEND_AGAIN_S:
                 self._unsent_at = None
                 effects += self.fleet.apply(e.MessagesLost(), now)
-        rung = False
+        rung: set[broker.News] = set()
         position = self.position
         for entry_id, facts in entries:
             position = entry_id
             for fact in facts:
-                if fact is _RING:
-                    rung = True
+                if isinstance(fact, broker.News):
+                    rung.add(fact)
                 else:
                     effects += self.fleet.apply(fact, now)
         done: list[UUID] = []
-        if rung or time.monotonic() - self._looked_at > self.controller._look_s:
+        if broker.News.ANY in rung or time.monotonic() - self._looked_at > self.controller._look_s:
             effects += self._look(now, done)
+        elif rung:
+            effects += self._take_tasks(now)
         if self._bus_is_up and len(entries) < BATCH:  # with everything heard, silence means something
             effects += self.fleet.due(now)
         self._finish(effects, position, done)
@@ -201,13 +204,14 @@ class _Reign:
 
     def _listen(self, position: str, wait_s: float) -> list[tuple[str, list[Any]]]:
         """Return what stands in the stream after ``position``, as soon as there is anything."""
-        answer: Any = self.bus.xread({broker.FACTS: position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+        block_ms = max(1, int(wait_s * 1000))
+        answer = self.line.ask("XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", broker.FACTS, position)
         found = answer[0][1] if answer else ()
-        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in found]
+        return [(entry_id.decode(), decode(_field(fields, b"e"))) for entry_id, fields in found]
 
     def _can_wait(self, entries: list[tuple[str, list[Any]]]) -> bool:
         """Return True if nobody waits for an agent: then starts and ends go into one commit with what comes soon."""
-        rung = any(fact is _RING for _, facts in entries for fact in facts)
+        rung = any(isinstance(fact, broker.News) for _, facts in entries for fact in facts)
         return not rung and len(entries) < BATCH and not self.fleet.is_pressed
 
     def _answers(self) -> bool:
@@ -246,13 +250,7 @@ class _Reign:
     def _look(self, now: float, done: list[UUID]) -> list[e.Effect]:
         """Take in what the ledger holds for us: new tasks, requests, a changed registry."""
         self._looked_at = time.monotonic()
-        effects = self._follow_registry(now)
-        tasks = ledger.unaccepted(BATCH)
-        for task in tasks:
-            self._keep_call(str(task.id), task.input, task.call)
-            effects += self.fleet.apply(e.Submitted(task=ledger.spec_of(task)), now)
-        if len(tasks) == BATCH:
-            self._looked_at = 0.0  # there is more
+        effects = self._follow_registry(now) + self._take_tasks(now)
         for command in ledger.open_commands():
             if command.kind == "cancel" and self._can_act_on(command):
                 effects += self.fleet.apply(
@@ -261,6 +259,17 @@ class _Reign:
                 done.append(command.id)
             elif command.kind == "settle":
                 self._settle(command.id)
+        return effects
+
+    def _take_tasks(self, now: float) -> list[e.Effect]:
+        """Take in new tasks."""
+        effects: list[e.Effect] = []
+        tasks = ledger.unaccepted(BATCH)
+        for task in tasks:
+            self._keep_call(str(task.id), task.input, task.call)
+            effects += self.fleet.apply(e.Submitted(task=ledger.spec_of(task)), now)
+        if len(tasks) == BATCH:
+            self._looked_at = 0.0  # there is more
         return effects
 
     def _can_act_on(self, command: Command) -> bool:
@@ -380,7 +389,7 @@ class _Reign:
             if r.kind in ledger.TERMINAL_KINDS or r.call is not None:
                 self._calls.pop(r.task, None)
         try:
-            self.live.publish(self.bus if self._bus_is_up else None, recorded, reset=reset)
+            self.live.publish(self.line if self._bus_is_up else None, recorded, reset=reset)
         except redis.RedisError as error:
             self._lose_bus(error)
 
@@ -416,11 +425,14 @@ class _Reign:
 
 # ---- the log's language -----------------------------------------------------------------------------------------
 
-_RING = object()
-
 
 def _entry_key(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
+
+
+def _field(fields: Sequence[bytes], name: bytes) -> bytes:
+    """Return the value of a stream entry's field, an empty list of facts where it has none of that name."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name, b"[]")
 
 
 def decode(entry: bytes) -> list[Any]:
@@ -485,7 +497,7 @@ def _is(kind: type, value: Any) -> Any:
 
 
 _READERS: dict[str, Any] = {
-    "ring": lambda r: _RING,
+    "ring": lambda r: broker.News(r.get("w", broker.News.ANY)),
     "started": lambda r: e.Started(**_attempt(r), worker=_is(str, r["w"]), incarnation=_is(str, r.get("i", ""))),
     "finished": _finished,
     "progress": _noted,

@@ -35,7 +35,7 @@ from routing.models import (
     TaskEvent,
     TaskState,
 )
-from routing.prepared import Prepared
+from routing.prepared import Prepared, direct
 
 SLICE = 500  # tasks deleted in one transaction
 
@@ -76,11 +76,12 @@ def commit(
     leader's.
     """
     with transaction.atomic():
-        if not _advance(epoch, position, commit_seq):
-            raise Deposed
-        recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
-        if recorded:
-            _Pen().write(recorded)
+        with direct() as cursor:
+            if not _advance(cursor, epoch, position, commit_seq):
+                raise Deposed
+            recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
+            if recorded:
+                _Pen(cursor).write(recorded)
         learned = [effect for effect in effects if isinstance(effect, e.Remembered)]
         if learned:
             _remember(learned)
@@ -88,12 +89,11 @@ def commit(
             Command.objects.filter(id__in=done).update(done_at=timezone.now())
 
 
-def _advance(epoch: int, position: str, commit_seq: int) -> bool:
+def _advance(cursor: Any, epoch: int, position: str, commit_seq: int) -> bool:
     """Note how far the log is read; False when ``epoch`` no longer leads."""
     sql = f'UPDATE "{_CONTROLLER}" SET position = %s, commit_seq = %s, beat = beat + 1 WHERE id = 1 AND epoch = %s'
-    with connection.cursor() as cursor:
-        cursor.execute(sql, (position, commit_seq, epoch))
-        return bool(cursor.rowcount == 1)
+    cursor.execute(sql, (position, commit_seq, epoch))
+    return bool(cursor.rowcount == 1)
 
 
 _CONTROLLER = Controller._meta.db_table
@@ -105,7 +105,8 @@ _CONTROLLER = Controller._meta.db_table
 class _Pen:
     """Writes rows with plain SQL, many in one statement: this is the hot path of the whole product."""
 
-    def __init__(self) -> None:
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
         postgres = connection.vendor == "postgresql"
         self._id: Callable[[str], Any] = UUID if postgres else (lambda text: text.replace("-", ""))
         self._moments: dict[float, Any] = {}
@@ -121,19 +122,19 @@ class _Pen:
 
     def _insert_events(self, recorded: Sequence[e.Recorded]) -> None:
         rows = [(self._id(r.task), r.seq, r.kind, r.attempt, self._at(r.at), _json(r.data)) for r in recorded]
-        _insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
+        self._insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
 
     def _insert_attempts(self, assigned: Sequence[e.Recorded]) -> None:
         rows = [
             (self._id(r.task), r.attempt, r.agent, "", "assigned", r.kind == "hedged", self._at(r.at)) for r in assigned
         ]
-        _insert(Attempt, ("task_id", "number", "agent", "worker", "state", "hedge", "assigned_at"), rows)
+        self._insert(Attempt, ("task_id", "number", "agent", "worker", "state", "hedge", "assigned_at"), rows)
         decisions = [
             (self._id(r.task), r.attempt, r.agent, self._at(r.at), *_decided(r.decision))
             for r in assigned
             if r.decision is not None
         ]
-        _insert(Decision, ("task_id", "attempt", "agent", "at", *DECIDED), decisions)
+        self._insert(Decision, ("task_id", "attempt", "agent", "at", *DECIDED), decisions)
 
     def _insert_artifacts(self, recorded: Sequence[e.Recorded]) -> None:
         rows = [
@@ -141,7 +142,7 @@ class _Pen:
              r.data["media_type"], self._at(r.at))
             for r in recorded
         ]  # fmt: skip
-        _insert(Artifact, ("task_id", "seq", "attempt", "name", "sha256", "size", "media_type", "at"), rows)
+        self._insert(Artifact, ("task_id", "seq", "attempt", "name", "sha256", "size", "media_type", "at"), rows)
 
     def _update_attempts(self, recorded: Sequence[e.Recorded]) -> None:
         changes: dict[tuple[Any, Any], dict[str, Any]] = {}
@@ -149,7 +150,7 @@ class _Pen:
             change = self._attempt_change(r)
             if change:
                 changes.setdefault((self._id(r.task), r.attempt), {}).update(change)
-        _update(Attempt, ("task_id", "number"), changes)
+        self._update(Attempt, ("task_id", "number"), changes)
 
     def _attempt_change(self, r: e.Recorded) -> dict[str, Any]:
         if r.kind == "working":
@@ -170,7 +171,7 @@ class _Pen:
         changes: dict[tuple[Any], dict[str, Any]] = {}
         for r in recorded:
             changes.setdefault((self._id(r.task),), {}).update(self._task_change(r))
-        _update(Task, ("id",), changes)
+        self._update(Task, ("id",), changes)
 
     def _task_change(self, r: e.Recorded) -> dict[str, Any]:
         at, kind = self._at(r.at), r.kind
@@ -207,6 +208,20 @@ class _Pen:
             Command(tenant_id=tenant, kind=Command.Kind.SETTLE, task_id=task, by="controller")
             for task, tenant in tasks.values_list("id", "tenant_id")
         )
+
+    def _insert(self, model: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            self._cursor.executemany(_insertion(model, columns), rows)
+
+    def _update(self, model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Update rows, grouping those that change the same columns into one statement."""
+        groups: dict[tuple[str, ...], list[list[Any]]] = {}
+        for key, change in changes.items():
+            groups.setdefault(tuple(change), []).append([*change.values(), *key])
+        where = " AND ".join(f'"{key}" = %s' for key in keys)
+        for columns, rows in groups.items():
+            sets = ", ".join(f'"{column}" = %s' for column in columns)
+            self._cursor.executemany(f'UPDATE "{model._meta.db_table}" SET {sets} WHERE {where}', rows)
 
     def _at(self, at: float) -> Any:
         known = self._moments.get(at)
@@ -258,12 +273,6 @@ def _json(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _insert(model: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_insertion(model, columns), rows)
-
-
 @cache
 def _insertion(model: Any, columns: tuple[str, ...]) -> str:
     nullable = [f for f in model._meta.concrete_fields if f.attname not in {"task_id", *columns}]
@@ -271,18 +280,6 @@ def _insertion(model: Any, columns: tuple[str, ...]) -> str:
     names = ", ".join(f'"{column}"' for column in columns)
     marks = ", ".join(["%s"] * len(columns))
     return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({marks})'
-
-
-def _update(model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], dict[str, Any]]) -> None:
-    """Update rows, grouping those that change the same columns into one statement."""
-    groups: dict[tuple[str, ...], list[list[Any]]] = {}
-    for key, change in changes.items():
-        groups.setdefault(tuple(change), []).append([*change.values(), *key])
-    where = " AND ".join(f'"{key}" = %s' for key in keys)
-    with connection.cursor() as cursor:
-        for columns, rows in groups.items():
-            sets = ", ".join(f'"{column}" = %s' for column in columns)
-            cursor.executemany(f'UPDATE "{model._meta.db_table}" SET {sets} WHERE {where}', rows)
 
 
 # ---- what the controller reads ----------------------------------------------------------------------------------

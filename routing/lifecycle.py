@@ -55,7 +55,7 @@ def submit(request: Request) -> Submitted:
         except IntegrityError:  # somebody was faster with the same key or id
             if not tries_left:
                 raise
-    transaction.on_commit(broker.ring)
+    transaction.on_commit(broker.ring_for_tasks)
     return Submitted(task=task, created=True)
 
 
@@ -92,7 +92,7 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
                 results.append(error)
         if fresh:
             Task.objects.bulk_create(fresh, batch_size=200)
-            transaction.on_commit(broker.ring)
+            transaction.on_commit(broker.ring_for_tasks)
     return results
 
 

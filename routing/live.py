@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -47,24 +48,25 @@ class Live:
         """Return True when the snapshot should be written although nothing was committed."""
         return time.monotonic() - self._snapshot_at > 1.0
 
-    def publish(self, bus: redis.Redis | None, recorded: list[e.Recorded], *, reset: bool) -> None:
-        """Tell watchers of a commit. With ``bus`` None it is only counted: they will see a gap in the numbers."""
+    def publish(self, line: broker.Line | None, recorded: list[e.Recorded], *, reset: bool) -> None:
+        """Tell watchers of a commit. With ``line`` None it is only counted: they will see a gap in the numbers."""
         now = time.time()
         for r in recorded:
             self._count(r)
-        if bus is None:
+        if line is None:
             return
+        commands: list[tuple[Any, ...]] = []
         delta = self._delta(recorded, now, reset=reset)
-        pipe = bus.pipeline(transaction=False)
         if recorded or reset:
             # The id is the commit's number: a second delta for the same commit is refused, and a gap is seen.
-            pipe.xadd(
-                broker.COMMITTED, {"d": orjson.dumps(delta)}, id=f"{self.seq}-0", maxlen=KEPT_DELTAS, approximate=True
-            )
+            limit = ("MAXLEN", "~", KEPT_DELTAS)
+            commands.append(("XADD", broker.COMMITTED, *limit, f"{self.seq}-0", "d", orjson.dumps(delta)))
         if time.monotonic() - self._snapshot_at > SNAPSHOT_EVERY_S:
             self._snapshot_at = time.monotonic()
-            pipe.set(broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), ex=SNAPSHOT_LIVES_S)
-        pipe.execute(raise_on_error=False)
+            commands.append(("SET", broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), "EX", SNAPSHOT_LIVES_S))
+        if commands:
+            with suppress(redis.ResponseError):
+                line.ask_all(commands)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the whole live state."""

@@ -137,7 +137,7 @@ class Runtime:
         self.draining = False
         self.store = Store(settings.A2A_ARTIFACTS_DIR)
         self.bus = broker.client()
-        self.reporter = broker.Reporter(self.bus)
+        self.reporter = broker.Reporter()
         self.store.sweep()  # what a killed process left unfinished
         autodiscover_modules("agents")
         executors.load(settings.A2A_AGENT_MODULES)
@@ -242,7 +242,7 @@ class Runtime:
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
-                return broker.claim(self.bus, key, flight.token, started)
+                return broker.claim(key, flight.token, started)
             except redis.RedisError as error:
                 if time.monotonic() > give_up:
                     log.warning("could not claim %s: %s", flight.task_id, error)
@@ -254,7 +254,7 @@ class Runtime:
         if not (request.callbacks or request.chain or request.chord):
             return False
         try:
-            return bool(self.bus.get(broker.claim_key(flight.task_id, flight.attempt)) == broker.FENCED)
+            return broker.is_fenced(broker.claim_key(flight.task_id, flight.attempt))
         except redis.RedisError:
             return False  # the steps that follow have ids of their own, so submitting them twice does no harm
 
