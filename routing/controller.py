@@ -20,7 +20,7 @@ from uuid import UUID
 import celery
 import orjson
 import redis
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 
 from routing import broker, celery_task, ledger, registry
 from routing import events as e
@@ -28,13 +28,13 @@ from routing.failpoints import failpoint
 from routing.fleet import Fleet
 from routing.live import Live
 from routing.models import Command
+from routing.standby import Standby
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # stream entries read at once
 LOOK_S = 0.5  # how often the ledger is looked into without a ring
 RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
-TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
@@ -50,8 +50,8 @@ KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so tha
 class Controller:
     """One controller process: a standby until it leads."""
 
-    def __init__(self, *, look_s: float = LOOK_S) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, *, look_s: float = LOOK_S, name: str = "") -> None:
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = threading.Event()
         self._look_s = look_s
         self._publisher = broker.Publisher(celery.current_app)
@@ -61,7 +61,7 @@ class Controller:
     def run(self) -> None:
         """Lead whenever nobody else does, until ``stop``."""
         while not self.stopping.is_set():
-            epoch = self._wait_for_lead()
+            epoch = Standby(self.name, self.stopping).wait()
             if epoch is None:
                 return
             log.info("controller: leading, epoch %d", epoch)
@@ -76,28 +76,6 @@ class Controller:
     def stop(self) -> None:
         """End after the batch at hand."""
         self.stopping.set()
-
-    def _wait_for_lead(self) -> int | None:
-        """Return the epoch that this process leads in, or None when it should stop."""
-        seen, since, said = None, time.monotonic(), False
-        while not self.stopping.is_set():
-            try:
-                close_old_connections()
-                row = ledger.controller_row()
-                if seen is None or (row.epoch, row.beat) != (seen.epoch, seen.beat):
-                    seen, since = row, time.monotonic()
-                if not row.holder or time.monotonic() - since > TAKE_OVER_S:
-                    epoch = ledger.take_lead(row, self.name)
-                    if epoch is not None:
-                        return epoch
-                elif not said:
-                    log.info("controller: standing by; %s leads", row.holder)
-                    said = True
-            except DatabaseError as error:
-                log.warning("controller: the database cannot be read (%s)", error)
-                connection.close()
-            self.stopping.wait(0.25)
-        return None
 
     def publish(self, messages: list[broker.Message]) -> bool:
         """Send Celery messages; False when the broker is out of reach. Leases send again what was lost."""

@@ -113,6 +113,19 @@ class TestTakeLead:
         assert ledger.controller_row().holder == "desk"
 
 
+class TestLimitIdleness:
+    def test_holds_for_the_session(self) -> None:
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite knows no such limit")
+
+        ledger.limit_idleness(connection)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("5s",)
+            cursor.execute("RESET idle_in_transaction_session_timeout")
+
+
 class TestRows:
     def test_submitted(self, desk: Desk) -> None:
         task = desk.submit(skill="echo", input={"text": ""}, labels={"gpu": "yes"})
