@@ -28,11 +28,13 @@ from routing.lanes import Lane, LaneKey, Order
 
 START_LEASE_S = 10.0  # an assigned attempt has to begin within
 WORK_LEASE_S = 10.0  # a working attempt has to be heard of within
+RESUMED_LEASE_S = 6.0  # likewise after a take-over, which took some time already: two beats
 WORKER_SILENT_S = 10.0
 TIMEOUT_GRACE_S = 5.0  # the worker ends an attempt at its time-out; this is for when it does not
 CANCEL_GRACE_S = 30.0  # likewise for an attempt that was asked to stop
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 P95_RATIO = 3.0  # an attempt is overdue beyond so many times its predicted seconds
+MAX_ASSIGNMENTS = 1_000  # of one task: retries it asks for, hand-backs and starts that never happen have an end
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 KEPT_LANES = 2_000  # empty lanes are kept for the next task of their kind, up to so many
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
@@ -166,7 +168,7 @@ class Fleet:
         task.incarnation = restored.incarnation
         task.began_at = restored.began_at
         self._occupy(task)
-        self._lease(task, now, START_LEASE_S if task.phase == "assigned" else WORK_LEASE_S)
+        self._lease(task, now, START_LEASE_S if task.phase == "assigned" else RESUMED_LEASE_S)
         if task.phase == "assigned":
             self._send(task)
         return self._drain()
@@ -427,6 +429,12 @@ class Fleet:
         """Take the task from its agent and let it wait again. ``outcome`` is the attempt's last state."""
         if task.cancel_asked_at is not None:
             self._end(task, "canceled", now, data={"error": error})
+            return
+        if task.attempt >= MAX_ASSIGNMENTS:
+            message = (
+                f"{error.get('message', '')} (given to an agent {task.attempt} times, as often as any task may be)"
+            )
+            self._fail(task, {**error, "message": message}, now)
             return
         data = {"error": error, "retry_in_s": delay_s, "outcome": outcome, "tries": task.tries}
         self._record(task, "requeued", now, data=data, call=call)

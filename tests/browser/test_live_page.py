@@ -188,7 +188,6 @@ class TestTaskPage:
 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
-
     def test_tells_why_the_task_waits_also_when_that_changes(
         self, page: Page, site: Site, controller: FakeController
     ) -> None:
