@@ -431,9 +431,7 @@ class Fleet:
             self._end(task, "canceled", now, data={"error": error})
             return
         if task.attempt >= MAX_ASSIGNMENTS:
-            message = (
-                f"{error.get('message', '')} (given to an agent {task.attempt} times, as often as any task may be)"
-            )
+            message = f"{error.get('message', '')} (given to an agent {task.attempt} times, the most there may be)"
             self._fail(task, {**error, "message": message}, now)
             return
         data = {"error": error, "retry_in_s": delay_s, "outcome": outcome, "tries": task.tries}
