@@ -20,21 +20,21 @@ from uuid import UUID
 import celery
 import orjson
 import redis
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 
-from routing import broker, celery_task, ledger, registry
+from routing import broker, celery_task, ledger, registry, rulebook
 from routing import events as e
 from routing.failpoints import failpoint
 from routing.fleet import Fleet
 from routing.live import Live
 from routing.models import Command
+from routing.standby import Standby
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # stream entries read at once
 LOOK_S = 0.5  # how often the ledger is looked into without a ring
 RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
-TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
@@ -43,6 +43,7 @@ MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
 RETENTION_S = 3600.0
+MAX_RETRY_IN_S = 7 * 24 * 3600.0  # an agent that asks for later gets this
 KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
 KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so that waiting tasks cost little memory
 
@@ -50,8 +51,8 @@ KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so tha
 class Controller:
     """One controller process: a standby until it leads."""
 
-    def __init__(self, *, look_s: float = LOOK_S) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, *, look_s: float = LOOK_S, name: str = "") -> None:
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = threading.Event()
         self._look_s = look_s
         self._publisher = broker.Publisher(celery.current_app)
@@ -61,7 +62,7 @@ class Controller:
     def run(self) -> None:
         """Lead whenever nobody else does, until ``stop``."""
         while not self.stopping.is_set():
-            epoch = self._wait_for_lead()
+            epoch = Standby(self.name, self.stopping).wait()
             if epoch is None:
                 return
             log.info("controller: leading, epoch %d", epoch)
@@ -76,28 +77,6 @@ class Controller:
     def stop(self) -> None:
         """End after the batch at hand."""
         self.stopping.set()
-
-    def _wait_for_lead(self) -> int | None:
-        """Return the epoch that this process leads in, or None when it should stop."""
-        seen, since, said = None, time.monotonic(), False
-        while not self.stopping.is_set():
-            try:
-                close_old_connections()
-                row = ledger.controller_row()
-                if seen is None or (row.epoch, row.beat) != (seen.epoch, seen.beat):
-                    seen, since = row, time.monotonic()
-                if not row.holder or time.monotonic() - since > TAKE_OVER_S:
-                    epoch = ledger.take_lead(row, self.name)
-                    if epoch is not None:
-                        return epoch
-                elif not said:
-                    log.info("controller: standing by; %s leads", row.holder)
-                    said = True
-            except DatabaseError as error:
-                log.warning("controller: the database cannot be read (%s)", error)
-                connection.close()
-            self.stopping.wait(0.25)
-        return None
 
     def publish(self, messages: list[broker.Message]) -> bool:
         """Send Celery messages; False when the broker is out of reach. Leases send again what was lost."""
@@ -139,6 +118,7 @@ class _Reign:
         """Take up what was in flight, then read, decide, commit and publish until the end."""
         now = self._now()
         effects = self._follow_registry(now)
+        self.fleet.recall(ledger.memory())
         for restored in ledger.live():
             effects += self.fleet.restore(restored, now)
         self._finish(effects, self.position, done=[], reset=True)
@@ -257,9 +237,19 @@ class _Reign:
                     e.CancelAsked(task=str(command.task_id), by=command.by, reason=command.reason), now
                 )
                 done.append(command.id)
+            elif command.kind == "rate":
+                effects += self._rate(command, now)
+                done.append(command.id)
             elif command.kind == "settle":
                 self._settle(command.id)
         return effects
+
+    def _rate(self, command: Command, now: float) -> list[e.Effect]:
+        """Let the fleet learn what somebody thinks of a task's output."""
+        said: Any = command.data
+        skill = (said["skill"][0], said["skill"][1])
+        rated = e.Rated(agent=said["agent"], skill=skill, score=said["score"], before=said["before"])
+        return self.fleet.apply(rated, now)
 
     def _take_tasks(self, now: float) -> list[e.Effect]:
         """Take in new tasks."""
@@ -283,15 +273,16 @@ class _Reign:
         self.revision = revision
         registry.forget()
         self.live.revision = revision
-        return self.fleet.apply(e.RegistryChanged(agents=registry.agent_specs(), revision=revision), now)
+        return self.fleet.apply(rulebook.fact(), now)
 
     # ---- writing and telling ------------------------------------------------------------------------------------
 
     def _finish(self, effects: list[e.Effect], position: str, done: list[UUID], *, reset: bool = False) -> None:
         """Commit, then publish. Nobody learns of anything that is not committed."""
         changed = any(isinstance(effect, e.Recorded) for effect in effects)
+        learned = any(isinstance(effect, e.Remembered) for effect in effects)
         stale = time.monotonic() - self._renewed_at > RENEW_S
-        if changed or done or reset or stale:  # beats alone are read again after a restart, which does no harm
+        if changed or learned or done or reset or stale:  # beats alone are read again after a restart
             failpoint("before_commit")
             self._commit(effects, position, done, step=1 if changed or reset else 0)
             failpoint("after_commit")
@@ -464,7 +455,7 @@ def _finished(raw: Mapping[str, Any]) -> e.Finished:
         **_attempt(raw),
         output=raw.get("o"),
         error=None if error is None else _is(dict, error),
-        retry_in_s=None if retry_in_s is None else max(0.0, float(retry_in_s)),
+        retry_in_s=None if retry_in_s is None else min(max(0.0, float(retry_in_s)), MAX_RETRY_IN_S),
         call=None if call is None else _is(dict, call),
     )
 

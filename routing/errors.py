@@ -24,13 +24,13 @@ class BadInput(RoutingError):
 
 
 class Malformed(RoutingError):
-    """The body is not acceptable JSON: {why}"""
+    """This is not acceptable JSON: {why}"""
 
     kind, status = "malformed", 400
 
 
 class TooLarge(RoutingError):
-    """The input has {size} bytes; at most {limit} are accepted. Put large data in a file and pass its address."""
+    """It has {size} bytes; at most {limit} are accepted. Put large data in a file and pass its address."""
 
     kind, status = "too-large", 413
 

@@ -246,7 +246,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """Attempts of the task up to this number must not begin any more."""
+    """This attempt must not begin any more."""
 
     task: str
     attempt: int

@@ -35,9 +35,11 @@ from routing.roster import Roster
 
 START_LEASE_S = 10.0  # an assigned attempt has to begin within
 WORK_LEASE_S = 10.0  # a working attempt has to be heard of within
+RESUMED_LEASE_S = 6.0  # likewise after a take-over, which took some time already: two beats
 TIMEOUT_GRACE_S = 5.0  # the worker ends an attempt at its time-out; this is for when it does not
 CANCEL_GRACE_S = 30.0  # likewise for an attempt that was asked to stop
 LOOK_AGAIN_S = 30.0  # a task that waits for its own budget looks again by itself
+MAX_ASSIGNMENTS = 1_000  # of one task: retries it asks for, hand-backs and starts that never happen have an end
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 HEDGE_RATIO, HEDGE_S = 2.0, 0.2  # a second attempt flies no sooner than after so many times what is usual, and so long
 REMEMBER_S = 5.0  # what was learned is kept for the next controller so often
@@ -123,7 +125,7 @@ class Fleet:
         for flight in restored.flights:
             self._predict(task, flight)
             self._occupy(task, flight)
-            self._lease(task, flight, now, START_LEASE_S if flight.phase == "assigned" else WORK_LEASE_S)
+            self._lease(task, flight, now, START_LEASE_S if flight.phase == "assigned" else RESUMED_LEASE_S)
             if flight.phase == "assigned":
                 self._send(task, flight)
         return self._drain()
@@ -532,6 +534,10 @@ class Fleet:
             return
         if task.cancel_asked_at is not None:
             self._end(task, "canceled", now, data={"error": error})
+            return
+        if task.attempt >= MAX_ASSIGNMENTS:
+            message = f"{error.get('message', '')} (given to an agent {task.attempt} times, the most there may be)"
+            self._fail(task, {**error, "message": message}, now)
             return
         data = {"error": error, "retry_in_s": delay_s, "outcome": outcome, "tries": task.tries}
         self._record(task, "requeued", now, data=data, call=call, flight=flight)

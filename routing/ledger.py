@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,6 +19,7 @@ from django.utils import timezone
 from routing import events as e
 from routing import registry
 from routing.artifacts import Store
+from routing.failpoints import failpoint
 from routing.flights import Flight, Restored
 from routing.models import (
     TERMINAL,
@@ -38,6 +40,8 @@ from routing.models import (
 from routing.prepared import Prepared, direct
 
 SLICE = 500  # tasks deleted in one transaction
+PATIENCE_S = 0.5  # a standby waits so long for the controller's row
+IDLE_S = 5.0  # a transaction of the controller's may stand still so long, on PostgreSQL
 
 TERMINAL_KINDS = frozenset(str(state) for state in TERMINAL)
 ATTEMPT_ENDS = {"completed": AttemptState.COMPLETED, "failed": AttemptState.FAILED, "canceled": AttemptState.CANCELED}
@@ -56,10 +60,40 @@ def controller_row() -> Controller:
 
 
 def take_lead(seen: Controller, holder: str) -> int | None:
-    """Return the new epoch if this process leads from now on, None if somebody else was faster."""
+    """Return the new epoch if this process leads from now on, None if somebody else was faster.
+
+    Raises ``DatabaseError`` when the row is locked for longer than ``PATIENCE_S``.
+    """
     rows = Controller.objects.filter(id=1, epoch=seen.epoch, beat=seen.beat)
-    taken = rows.update(holder=holder, epoch=F("epoch") + 1, beat=F("beat") + 1)
+    with _impatience():
+        taken = rows.update(holder=holder, epoch=F("epoch") + 1, beat=F("beat") + 1)
     return seen.epoch + 1 if taken else None
+
+
+@contextmanager
+def _impatience() -> Iterator[None]:
+    """While inside, wait for a lock no longer than ``PATIENCE_S``."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with transaction.atomic():
+                cursor.execute(f"SET LOCAL lock_timeout = {PATIENCE_S * 1000:.0f}")
+                yield
+            return
+        cursor.execute(f"PRAGMA busy_timeout = {PATIENCE_S * 1000:.0f}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {connection.settings_dict['OPTIONS']['timeout'] * 1000:.0f}")
+
+
+def limit_idleness(connection: Any, **_: Any) -> None:
+    """Have PostgreSQL end a transaction of ours that stands still: this process was stopped in the middle of it.
+
+    For the signal ``connection_created``. Without it a stopped leader keeps the controller's row locked.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f}")
 
 
 def give_up_lead(epoch: int) -> None:
@@ -79,6 +113,7 @@ def commit(
         with direct() as cursor:
             if not _advance(cursor, epoch, position, commit_seq):
                 raise Deposed
+            failpoint("in_commit")
             recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
             if recorded:
                 _Pen(cursor).write(recorded)

@@ -55,7 +55,7 @@ def submit(request: Request) -> Submitted:
         except IntegrityError:  # somebody was faster with the same key or id
             if not tries_left:
                 raise
-    transaction.on_commit(broker.ring_for_tasks)
+    transaction.on_commit(broker.ring if task.debounce_key else broker.ring_for_tasks)  # it may cancel others
     return Submitted(task=task, created=True)
 
 

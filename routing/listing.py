@@ -12,7 +12,7 @@ from django.core import signing
 from django.db.models import Model, Prefetch, Q, QuerySet
 from ninja import Schema
 
-from routing import errors, schemas
+from routing import errors, schemas, waiting
 from routing.models import Agent, Artifact, Attempt, Decision, Feedback, Skill, Task, TaskEvent, TaskState
 
 BASE = "/api/v1"
@@ -30,7 +30,7 @@ def find_task(tenant: str, task_id: UUID) -> Task:
 
 def task_out(task: Task) -> schemas.TaskOut:
     """Return the task as the API shows it."""
-    return _shape(schemas.TaskOut, task, tenant=task.tenant_id, links=_links(task))
+    return _shape(schemas.TaskOut, task, tenant=task.tenant_id, links=_links(task), detail=waiting.detail(task))
 
 
 def task_detail(task: Task) -> schemas.TaskDetail:
@@ -46,6 +46,7 @@ def task_detail(task: Task) -> schemas.TaskDetail:
         task,
         tenant=task.tenant_id,
         links=_links(task),
+        detail=waiting.detail(task),
         decision=decisions[-1] if decisions else None,
         attempts=attempts,
         events=_events(task.pk, after=0, limit=EVENTS_SHOWN),
@@ -80,7 +81,10 @@ def task_page(tenant: str, query: schemas.TaskQuery) -> schemas.TaskPage:
     """
     rows = list(_matching(tenant, query).defer("input", "output", "call")[: query.limit + 1])
     shown = rows[: query.limit]
-    lines = [_shape(schemas.TaskLine, row, tenant=row.tenant_id, links=_links(row)) for row in shown]
+    details = waiting.details(shown)
+    lines = [
+        _shape(schemas.TaskLine, row, tenant=row.tenant_id, links=_links(row), detail=details[row.pk]) for row in shown
+    ]
     if len(rows) == len(shown):
         return schemas.TaskPage(tasks=lines, next=None)
     asked = query.model_dump(mode="json", exclude_none=True)

@@ -103,6 +103,8 @@ def _check_numbers(request: Request) -> None:
 def _check_names(request: Request) -> None:
     if request.idempotency_key is not None and not 1 <= len(request.idempotency_key) <= 200:
         refuse("/idempotency_key", "An idempotency key has 1 to 200 characters.")
+    if request.parent is not None and request.parent == request.id:
+        refuse("/parent", "A task cannot be its own parent.")
     if request.agent and request.agent in request.exclude:
         refuse("/exclude", f"The agent {request.agent!r} is both asked for and excluded.")
     if len(request.labels) > MAX_LABELS:

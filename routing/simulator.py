@@ -125,7 +125,7 @@ class _Run:
         self._now = self._origin = trace[0].at if trace else 0.0
         self._workers: dict[str, _Worker] = {}
         self._agents = {agent.name: self._employ(agent) for agent in fleet.agents}
-        self._fenced: dict[str, int] = {}
+        self._fenced: set[tuple[str, int]] = set()
         self._courses: dict[str, Course] = {}
         self._open = len(trace)  # tasks that have not ended
         self._attempts: Counter[str] = Counter()
@@ -203,7 +203,7 @@ class _Run:
             elif isinstance(effect, e.Dispatch):
                 self._deliver(effect)
             elif isinstance(effect, e.Fence):
-                self._fenced[effect.task] = max(effect.attempt, self._fenced.get(effect.task, 0))
+                self._fenced.add((effect.task, effect.attempt))
             elif isinstance(effect, e.Stop):
                 self._stop(effect)
 
@@ -218,7 +218,7 @@ class _Run:
     def _deliver(self, message: e.Dispatch) -> None:
         """Begin the attempt, when its worker goes on if it is frozen; a second message begins nothing."""
         worker = self._agents[message.agent].worker
-        if (message.task, message.attempt) in worker.begun or message.attempt <= self._fenced.get(message.task, 0):
+        if (message.task, message.attempt) in worker.begun or (message.task, message.attempt) in self._fenced:
             return
         goes_on_at = worker.goes_on_at(self._now)
         if goes_on_at > self._now:

@@ -276,7 +276,7 @@ class Runtime:
         try:
             payloads.check(output, max_bytes=settings.A2A_MAX_INPUT_BYTES)
         except errors.RoutingError as error:
-            raise executors.BadOutput(f"The output is not acceptable: {error}") from None
+            raise executors.BadOutput(f"The output cannot be kept. {error}") from None
         skill = registry.known_skill(flight.tenant, flight.skill, flight.version)
         wrong = payloads.mismatch(skill.output_schema, output) if skill is not None else None
         if wrong is not None:

@@ -153,6 +153,11 @@ class ApiKeyAdmin(Rows):
         asked = ["tenant", "name", "scopes", "expires_at"]
         return asked if obj is None else [*asked, "prefix", "created_at", "revoked_at", "last_used_at"]
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what a new key's form begins with: the one tenant there is, where there is but one."""
+        tenants = list(Tenant.objects.values_list("name", flat=True)[:2])
+        return {"tenant": tenants[0], **super().get_changeform_initial_data(request)} if len(tenants) == 1 else {}
+
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False  # a key is made and revoked, never edited
 

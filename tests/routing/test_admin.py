@@ -215,6 +215,14 @@ class TestKeys:
         assert key.scopes == ["tasks:read", "tasks:write"]
         assert shown[0] not in admin.get("/admin/routing/apikey/").content.decode()
 
+    def test_a_new_ones_form_names_the_only_tenant(self, admin: Client) -> None:
+        assert admin.get("/admin/routing/apikey/add/").context["adminform"].form.initial == {"tenant": "default"}
+
+    def test_a_new_ones_form_leaves_the_choice_where_there_are_more(self, admin: Client) -> None:
+        registry.ensure_tenant("other")
+
+        assert admin.get("/admin/routing/apikey/add/").context["adminform"].form.initial == {}
+
     def test_the_page_of_one_shows_no_digest_and_takes_no_change(self, admin: Client) -> None:
         key, _ = registry.create_key("default", "bot", ["tasks:read"])
         path = f"/admin/routing/apikey/{key.pk}/change/"

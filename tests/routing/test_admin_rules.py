@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from routing import registry, rulebook
-from routing.models import Budget, Containment, Limit, Policy
+from routing.models import Agent, Budget, Containment, Limit, Policy, Skill
 
 pytestmark = pytest.mark.django_db
 
@@ -154,8 +154,8 @@ class TestContainment:
 
     def test_that_cannot_be_enforced_says_why(self, admin: Client) -> None:
         row = self.throw(admin)
-        registry.remove_agent(registry.Agent.objects.get(name="codex"))
-        registry.remove_skill(registry.Skill.objects.get(name="code.review"))
+        registry.remove_agent(Agent.objects.get(name="codex"))
+        registry.remove_skill(Skill.objects.get(name="code.review"))
 
         page = self.act(admin, "enforce", row)
 

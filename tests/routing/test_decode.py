@@ -42,6 +42,13 @@ class TestDecode:
             e.Finished(task="x", attempt=1, error=error, retry_in_s=2.5, call={"body": []})
         ]
 
+    def test_keeps_the_time_until_then_within_a_week(self) -> None:
+        raw = {"k": "finished", "t": "x", "a": 1, "e": {"kind": "agent"}, "r": 1e300}
+
+        [fact] = decode(orjson.dumps([raw]))
+
+        assert fact.retry_in_s == 7 * 24 * 3600
+
     def test_reads_several_in_their_order(self) -> None:
         raw = [{"k": "returned", "t": str(n), "a": 1} for n in range(3)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -570,6 +570,36 @@ class TestHandedBack:
         assert world.fleet.tasks["x"].tries == 0
 
 
+class TestMaxAssignments:
+    """What does not count as a try has an end all the same."""
+
+    LAST = module.MAX_ASSIGNMENTS
+
+    def world(self, attempt: int, phase: Phase = "working") -> World:
+        world = World()
+        world.restore(phase=phase, attempt=attempt, agent="a", seq=9)
+        return world
+
+    def give_back(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.tell(e.HandedBack(task="x", attempt=attempt))
+
+    def ask_again(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.finish(attempt=attempt, error=LOST, retry_in_s=60.0)
+
+    def never_begin(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.due(module.START_LEASE_S)
+
+    @pytest.mark.parametrize(
+        ("way", "phase"), [(give_back, "working"), (ask_again, "working"), (never_begin, "assigned")]
+    )
+    def test_ends_the_task(self, way: Callable[..., list[e.Effect]], phase: Phase) -> None:
+        one_less = way(self, self.world(self.LAST - 1, phase), self.LAST - 1)
+        last = way(self, self.world(self.LAST, phase), self.LAST)
+
+        assert recorded(one_less, "requeued")
+        assert f"given to an agent {self.LAST} times" in recorded(last, "failed").data["error"]["message"]
+
+
 class TestPoison:
     def test_stops_at_its_limit(self) -> None:
         world = World()
@@ -853,6 +883,13 @@ class TestRestore:
 
         assert world.restore(phase="working", attempt=1, agent="a", began_at=0.0) == []
         assert dispatched(world.due()) == []
+
+    def test_expects_to_hear_of_it_within_two_beats(self) -> None:
+        world = World()
+        world.restore(phase="working", attempt=1, agent="a")
+
+        assert not world.due(5.9)
+        assert recorded(world.due(6.0), "requeued").data["outcome"] == "lost"
 
     def test_lets_a_waiting_task_wait_on(self) -> None:
         world = World()

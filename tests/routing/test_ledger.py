@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from routing import events as e
-from routing import ledger, lifecycle, registry
+from routing import ledger, lifecycle, registry, rulebook
 from routing.fleet import Fleet
 from routing.flights import Restored
 from routing.models import (
@@ -114,6 +114,19 @@ class TestTakeLead:
         ledger.give_up_lead(desk.epoch - 1)
 
         assert ledger.controller_row().holder == "desk"
+
+
+class TestLimitIdleness:
+    def test_holds_for_the_session(self) -> None:
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite knows no such limit")
+
+        ledger.limit_idleness(connection)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("5s",)
+            cursor.execute("RESET idle_in_transaction_session_timeout")
 
 
 class TestRows:
@@ -330,7 +343,7 @@ class TestLive:
         _live_a_little(desk, Random(seed))
 
         restarted = Fleet()
-        restarted.apply(e.RegistryChanged(agents=registry.agent_specs()), desk.now)
+        restarted.apply(rulebook.fact(), desk.now)
         for restored in ledger.live():
             restarted.restore(restored, desk.now)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -270,6 +270,7 @@ BAD: list[tuple[str, dict[str, Any], type[errors.RoutingError], str]] = [
     ("unknown agent", {"agent": "nobody"}, errors.UnknownAgent, "/agent"),
     ("odd agent name", {"agent": "'; DROP TABLE--"}, errors.UnknownAgent, "/agent"),
     ("pinned and excluded", {"agent": "echo-1", "exclude": ["echo-1"]}, errors.BadInput, "/exclude"),
+    ("its own parent", {"id": UUID(int=7), "parent": UUID(int=7)}, errors.BadInput, "/parent"),
     ("odd label", {"labels": {"gpu": 1}}, errors.BadInput, "/labels"),
     ("too many labels", {"labels": {str(n): "" for n in range(33)}}, errors.BadInput, "/labels"),
 ]
