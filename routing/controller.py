@@ -44,6 +44,7 @@ SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
 RETENTION_S = 3600.0
 MAX_RETRY_IN_S = 7 * 24 * 3600.0  # an agent that asks for later gets this
+MOST_USED = 1e15  # of anything, by one attempt
 KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
 KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so that waiting tasks cost little memory
 
@@ -455,6 +456,7 @@ def _finished(raw: Mapping[str, Any]) -> e.Finished:
         **_attempt(raw),
         output=raw.get("o"),
         error=None if error is None else _is(dict, error),
+        usage={str(unit): min(MOST_USED, max(0.0, float(amount))) for unit, amount in raw.get("u", {}).items()},
         retry_in_s=None if retry_in_s is None else min(max(0.0, float(retry_in_s)), MAX_RETRY_IN_S),
         call=None if call is None else _is(dict, call),
     )

@@ -43,6 +43,7 @@ MAX_ASSIGNMENTS = 1_000  # of one task: retries it asks for, hand-backs and star
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 HEDGE_RATIO, HEDGE_S = 2.0, 0.2  # a second attempt flies no sooner than after so many times what is usual, and so long
 REMEMBER_S = 5.0  # what was learned is kept for the next controller so often
+ENDS = frozenset({"completed", "failed", "canceled", "requeued", "dropped"})  # of an attempt
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
 BLAMELESS = frozenset({"bad_input", "canceled", "deadline"})  # errors that say nothing about the agent
 
@@ -656,6 +657,8 @@ class Fleet:
     ) -> None:
         task.seq += 1
         flight = flight or (task.flights[0] if task.flights else None)
+        if flight is not None and flight.usage and kind in ENDS:
+            data = {**data, "usage": dict(flight.usage)}
         self._out.append(
             e.Recorded(
                 task=task.spec.id,

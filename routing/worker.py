@@ -34,6 +34,7 @@ CLAIM_PATIENCE_S = 10.0  # an assignment's lease: later than this the attempt is
 HAND_BACK_S = 8.0  # after SIGTERM, before attempts still running are handed back
 DRAIN_S = 30.0  # a worker with a stuck thread ends after so long at the latest
 MAX_NOTES = 2_000  # log lines and progress reports kept of one attempt
+MOST_USED = 1e15  # dollars or tokens of one attempt
 PROGRESS_EVERY_S = 0.25
 HEADERS = (
     *("task", "id", "root_id", "parent_id", "group", "group_index", "eta", "expires", "retries", "timelimit"),
@@ -59,6 +60,7 @@ class Flight:
         self.stop_reason = ""  # canceled | timeout | stale | shutdown
         self.stopped_at = 0.0
         self.is_over = False  # its end was reported (or is not wanted): nothing it does counts any more
+        self.used: dict[str, float] = {}  # by unit, as the agent has told
         self._runtime = runtime
         self._callbacks: list[Callable[[], None]] = []
         self._notes = 0
@@ -108,6 +110,15 @@ class Flight:
     def log(self, message: str, level: str = "info") -> None:
         """Keep a line with the task. After 2,000 lines the rest is left out, and a line says so."""
         self._note("log", {"level": str(level)[:16], "message": str(message).replace("\0", "\ufffd")[:4000]})
+
+    def usage(self, *, usd: float = 0.0, tokens: float = 0.0) -> None:
+        """Add to what the attempt has used. Raises ``ValueError`` for what is no amount."""
+        for unit, amount in (("usd", usd), ("tokens", tokens)):
+            if not 0 <= amount < MOST_USED:
+                raise ValueError(f"An attempt uses 0 or more {unit}, not {amount!r}.")
+            if amount:
+                with self._lock:
+                    self.used[unit] = self.used.get(unit, 0.0) + amount
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep a file with the task and return {"name", "sha256", "size", "media_type"}."""
@@ -309,7 +320,8 @@ class Runtime:
             flight.is_over = True
         if flight.stop_reason == "stale":
             return
-        self.reporter.tell_and_wait({"k": "finished", "t": flight.task_id, "a": flight.attempt, **end})
+        used = {"u": flight.used} if flight.used else {}
+        self.reporter.tell_and_wait({"k": "finished", "t": flight.task_id, "a": flight.attempt, **used, **end})
 
     def _land(self, flight: Flight) -> None:
         with self._lock:

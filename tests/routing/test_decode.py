@@ -42,6 +42,13 @@ class TestDecode:
             e.Finished(task="x", attempt=1, error=error, retry_in_s=2.5, call={"body": []})
         ]
 
+    def test_reads_what_an_attempt_has_used(self) -> None:
+        raw = {"k": "finished", "t": "x", "a": 1, "u": {"usd": 0.5, "tokens": -3, "wall_s": 1e300}}
+
+        assert decode(orjson.dumps([raw])) == [
+            e.Finished(task="x", attempt=1, usage={"usd": 0.5, "tokens": 0.0, "wall_s": 1e15})
+        ]
+
     def test_keeps_the_time_until_then_within_a_week(self) -> None:
         raw = {"k": "finished", "t": "x", "a": 1, "e": {"kind": "agent"}, "r": 1e300}
 
