@@ -12,7 +12,6 @@ Open times are absolute, so they hold over restarts, and half-open is a matter o
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -197,7 +196,8 @@ class Breaker:
             return ""
         if self.until <= now:
             return "breaker half-open, one probe under way"
-        until = f"{dt.datetime.fromtimestamp(self.until, dt.UTC):%H:%M:%S} UTC"
+        second = int(self.until) % 86_400  # by hand, for decisions tell this of many agents
+        until = f"{second // 3_600:02}:{second // 60 % 60:02}:{second % 60:02} UTC"
         if self.cause == "outlier":
             return f"ejected until {until}: {self.why}"
         return f"breaker open until {until} after {self.why}"

@@ -9,13 +9,14 @@ nothing else, for what began before it opened is old news.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Container, Iterable
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from routing.breaker import WHOLE, Breaker, BreakerRule, Cause, Row, Skill
 
 KEPT_SKILLS = 1_000  # breakers of one agent; closed ones that heard nothing for longest are forgotten first
+KEPT_ANSWERS = 2_000  # as many as lanes are kept
 KEPT_LOOKS = 100  # outdated timers are kept up to so many, and as many again as breakers are not closed
 
 
@@ -23,7 +24,7 @@ KEPT_LOOKS = 100  # outdated timers are kept up to so many, and as many again as
 class Admission:
     """Who of the able agents may be used now."""
 
-    admitted: AbstractSet[str]
+    admitted: frozenset[str]
     excluded: dict[str, str]  # the others → why
     ignored: bool = False  # what breakers say is, because fewer than half of the agents would remain
 
@@ -31,6 +32,13 @@ class Admission:
     def is_shut(self) -> bool:
         """Return whether agents are able and breakers exclude them all: then tasks wait for a probe, or fail."""
         return not self.admitted and bool(self.excluded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    admission: Admission
+    holds_from: float
+    holds_until: float  # unless a breaker changes before
 
 
 class Breakers:
@@ -43,6 +51,7 @@ class Breakers:
         self._not_closed = 0
         self._timers: list[tuple[float, str, Skill]] = []  # (half-open at, agent, skill); outdated ones are skipped
         self._changed: dict[tuple[str, Skill], None] = {}
+        self._answers: dict[tuple[Skill, frozenset[str]], _Answer] = {}  # since the last change
 
     # ---- what happens -------------------------------------------------------------------------------------------
 
@@ -136,22 +145,39 @@ class Breakers:
         """Return whether nothing is held against the agent at this skill."""
         return agent not in self._troubled or all(b.is_closed for _, b in self._between(agent, skill))
 
-    def admitted(self, able: AbstractSet[str], skill: Skill, now: float) -> Admission:
-        """Return who of ``able`` may be given the skill's task now. Costs as much as agents have trouble.
+    def admitted(self, able: frozenset[str], skill: Skill, now: float) -> Admission:
+        """Return who of ``able`` may be given the skill's task now; the answer is kept until something changes.
 
         Breakers are ignored while fewer than half would remain, for the rest would drown; but only while one agent is
         healthy. If none is, tasks wait for the probe of one that is half-open, or fail where the policy says so
         (``Admission.is_shut``). An agent whose probe is under way counts as remaining: it may be back in a moment.
         """
-        troubled = sorted(name for name in self._troubled if name in able)
-        excluded = {name: words for name in troubled if (words := self.verdict(name, skill, now))}
-        if not excluded:
+        if not self._troubled:
             return Admission(admitted=able, excluded={})
-        remain = len(able) - sum(self.opens_until(name, skill, now) is not None for name in excluded)
-        healthy = len(able) - sum(not self.is_closed(name, skill) for name in troubled)
-        if healthy and 2 * remain < len(able):
-            return Admission(admitted=able, excluded={}, ignored=True)
-        return Admission(admitted=able - excluded.keys(), excluded=excluded)
+        answer = self._answers.get((skill, able))
+        if answer is None or not answer.holds_from <= now < answer.holds_until:
+            if len(self._answers) >= KEPT_ANSWERS:
+                self._answers.clear()
+            answer = self._answers[skill, able] = self._answer(able, skill, now)
+        return answer.admission
+
+    def _answer(self, able: frozenset[str], skill: Skill, now: float) -> _Answer:
+        excluded: dict[str, str] = {}
+        remain = healthy = len(able)
+        until = math.inf
+        for agent in sorted(name for name in self._troubled if name in able):
+            between = [breaker for _, breaker in self._between(agent, skill) if not breaker.is_closed]
+            healthy -= bool(between)
+            if words := next((words for breaker in between if (words := breaker.words(now))), ""):
+                excluded[agent] = words
+            if ends := [b.until for b in between if b.until is not None and b.until > now]:
+                remain -= 1
+                until = min(until, *ends)
+        if excluded and healthy and 2 * remain < len(able):
+            admission = Admission(admitted=able, excluded={}, ignored=True)
+        else:
+            admission = Admission(admitted=able - excluded.keys(), excluded=excluded)
+        return _Answer(admission=admission, holds_from=now, holds_until=until)
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
@@ -190,6 +216,7 @@ class Breakers:
             self._breakers.setdefault(row["agent"], {})[row["skill"], row["version"]] = breaker
             if not breaker.is_closed:
                 self._count_trouble(row["agent"], 1)
+        self._answers.clear()
         self._set_timers()
 
     # ---- from one state to the next -----------------------------------------------------------------------------
@@ -198,7 +225,7 @@ class Breakers:
         if breaker.is_closed:
             self._count_trouble(agent, 1)
         breaker.open(self.rule, now, cause=cause, why=why, name=(agent, *key))
-        self._changed[agent, key] = None
+        self._note_change(agent, key)
         if breaker.until is not None:
             heapq.heappush(self._timers, (breaker.until, agent, key))
         if len(self._timers) > 2 * self._not_closed + KEPT_LOOKS:
@@ -206,12 +233,16 @@ class Breakers:
 
     def _close(self, agent: str, key: Skill, breaker: Breaker, now: float) -> None:
         breaker.close(now)
-        self._changed[agent, key] = None
         self._count_trouble(agent, -1)
+        self._note_change(agent, key)
 
     def _set_probe(self, agent: str, key: Skill, breaker: Breaker, task: str) -> None:
         breaker.probe = task
+        self._note_change(agent, key)
+
+    def _note_change(self, agent: str, key: Skill) -> None:
         self._changed[agent, key] = None
+        self._answers.clear()
 
     # ---- small things -------------------------------------------------------------------------------------------
 
@@ -233,7 +264,7 @@ class Breakers:
     def _forget(self, agent: str, key: Skill) -> None:
         breaker = self._breakers[agent].pop(key)
         if breaker.opens:
-            self._changed[agent, key] = None
+            self._note_change(agent, key)
         if not breaker.is_closed:
             self._count_trouble(agent, -1)
 

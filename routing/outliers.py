@@ -98,8 +98,7 @@ class Outliers:
     def __init__(self, rule: OutlierRule | None = None) -> None:
         self.rule = rule or OutlierRule()
         self._groups: dict[Group, dict[str, _Shown]] = {}  # the one that was heard of last stands last
-        self._fresh: dict[Group, None] = {}  # groups that were heard of since the last look
-        self._look_at: float | None = None
+        self._fresh: dict[Group, float] = {}  # groups with news → when to look at them, the first first
 
     def succeeded(self, tenant: str, skill: Skill, agent: str, now: float, seconds: float) -> None:
         """Note down that an attempt succeeded in ``seconds``."""
@@ -111,14 +110,16 @@ class Outliers:
 
     def next_due(self) -> float | None:
         """Return when ``due`` should be called, None while there is nothing new."""
-        return self._look_at
+        return next(iter(self._fresh.values()), None)
 
     def due(self, now: float, breakers: Breakers) -> set[str]:
-        """Compare peers if it is time, eject the worst in ``breakers``, and return who was ejected."""
-        if self._look_at is None or now < self._look_at:
-            return set()
-        fresh, self._fresh, self._look_at = self._fresh, {}, None
-        return {agent for group in fresh for agent in self._look(group, now, breakers)}
+        """Compare peers where it is time, eject the worst in ``breakers``, and return who was ejected."""
+        ejected: set[str] = set()
+        while (at := self.next_due()) is not None and at <= now:
+            group = next(iter(self._fresh))
+            del self._fresh[group]
+            ejected.update(self._look(group, now, breakers))
+        return ejected
 
     def keep(self, agents: Container[str]) -> None:
         """Forget all other agents: they are registered no more."""
@@ -156,10 +157,10 @@ class Outliers:
         group = (tenant, skill)
         known = self._groups[group] = self._groups.pop(group) if group in self._groups else {}
         if len(self._groups) > KEPT_GROUPS:
-            del self._groups[next(iter(self._groups))]
-        self._fresh[group] = None
-        if self._look_at is None:
-            self._look_at = now + self.rule.look_s
+            oldest = next(iter(self._groups))
+            del self._groups[oldest]
+            self._fresh.pop(oldest, None)
+        self._fresh.setdefault(group, now + self.rule.look_s)
         shown = known.setdefault(agent, _Shown())
         shown.seen = shown.seen * self.rule.memory + 1
         shown.good = shown.good * self.rule.memory + good
@@ -186,9 +187,11 @@ class Outliers:
         total, squares, others = sum(rates.values()), sum(r * r for r in rates.values()), len(rates) - 1
         for agent, rate in sorted(rates.items(), key=lambda item: (item[1], item[0])):
             mean = (total - rate) / others
+            if rate >= mean - self.rule.least_gap:
+                return  # and the gap of those that follow is smaller still
             spread = math.sqrt(max(0.0, (squares - rate * rate) / others - mean * mean))
             deviation = max(spread, _by_chance(mean, others * self.rule.least_seen, peers[agent].seen))
-            if rate < mean - max(self.rule.least_gap, self.rule.deviations * deviation):
+            if rate < mean - self.rule.deviations * deviation:
                 yield agent, f"{100 * rate:.0f} % success, peers {100 * mean:.0f} %"
 
     def _slow(self, peers: Mapping[str, _Shown], now: float) -> list[tuple[str, str]]:

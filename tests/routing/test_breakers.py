@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -114,6 +116,16 @@ class TestSucceeded:
         assert breakers.is_closed("a", LINT)
         assert breakers.is_closed("a", WRITE)
 
+    def test_ends_all_trouble_also_after_probes_that_failed(self) -> None:
+        breakers = broken("a")
+        for now in (LATER, 2 * LATER):
+            breakers.probing("a", LINT, "x", now)
+            breakers.failed("a", LINT, now, "agent", task="x")
+        breakers.probing("a", LINT, "x", 3 * LATER)
+        breakers.succeeded("a", LINT, 3 * LATER, task="x")
+
+        assert breakers._troubled == {}
+
 
 class TestProbing:
     def test_is_nothing_special_while_closed_or_open(self) -> None:
@@ -178,49 +190,49 @@ class TestEject:
 
 class TestAdmitted:
     def test_is_everybody_when_nobody_has_trouble(self) -> None:
-        admission = Breakers().admitted({"a", "b"}, LINT, 1.0)
+        admission = Breakers().admitted(frozenset({"a", "b"}), LINT, 1.0)
 
-        assert (admission.admitted, admission.excluded, admission.ignored) == ({"a", "b"}, {}, False)
+        assert (set(admission.admitted), admission.excluded, admission.ignored) == ({"a", "b"}, {}, False)
         assert not admission.is_shut
 
     def test_leaves_out_who_is_open_with_the_reason(self) -> None:
-        admission = broken("a", "z").admitted({"a", "b"}, LINT, 1.0)
+        admission = broken("a", "z").admitted(frozenset({"a", "b"}), LINT, 1.0)
 
         assert admission.admitted == {"b"}
         assert list(admission.excluded) == ["a"]
         assert admission.excluded["a"].startswith("breaker open until ")
 
     def test_ignores_breakers_when_fewer_than_half_would_remain(self) -> None:
-        admission = broken("a", "b").admitted({"a", "b", "c"}, LINT, 1.0)
+        admission = broken("a", "b").admitted(frozenset({"a", "b", "c"}), LINT, 1.0)
 
-        assert (admission.admitted, admission.excluded, admission.ignored) == ({"a", "b", "c"}, {}, True)
+        assert (set(admission.admitted), admission.excluded, admission.ignored) == ({"a", "b", "c"}, {}, True)
 
     def test_does_not_ignore_them_when_just_half_would_remain(self) -> None:
-        assert broken("a", "b").admitted({"a", "b", "c", "d"}, LINT, 1.0).admitted == {"c", "d"}
+        assert broken("a", "b").admitted(frozenset({"a", "b", "c", "d"}), LINT, 1.0).admitted == {"c", "d"}
 
     def test_is_shut_when_all_are_open(self) -> None:
         for agents in ("a", "ab", "abc"):
-            admission = broken(*agents).admitted(set(agents), LINT, 1.0)
+            admission = broken(*agents).admitted(frozenset(agents), LINT, 1.0)
 
             assert admission.is_shut
             assert not admission.ignored
 
     def test_is_not_shut_when_nobody_is_able(self) -> None:
-        assert not broken("a").admitted(set(), LINT, 1.0).is_shut
+        assert not broken("a").admitted(frozenset(), LINT, 1.0).is_shut
 
     def test_lets_one_probe_through_when_all_are_half_open(self) -> None:
         breakers = broken("a")
 
-        assert breakers.admitted({"a"}, LINT, LATER).admitted == {"a"}
+        assert breakers.admitted(frozenset({"a"}), LINT, LATER).admitted == {"a"}
         breakers.probing("a", LINT, "x", LATER)
-        assert breakers.admitted({"a"}, LINT, LATER).is_shut
+        assert breakers.admitted(frozenset({"a"}), LINT, LATER).is_shut
 
     def test_does_not_ignore_the_others_for_one_that_is_half_open(self) -> None:
         breakers = broken("a", "b", "c")
         first = min("abc", key=lambda name: breakers.opens_until(name, LINT, 0.0) or 0.0)
         now = breakers.opens_until(first, LINT, 0.0) or 0.0
 
-        admission = breakers.admitted({"a", "b", "c"}, LINT, now)
+        admission = breakers.admitted(frozenset({"a", "b", "c"}), LINT, now)
 
         assert admission.admitted == {first}
         assert not admission.ignored
@@ -231,10 +243,40 @@ class TestAdmitted:
         now = breakers.opens_until(first, LINT, 0.0) or 0.0
         breakers.probing(first, LINT, "x", now)
 
-        admission = breakers.admitted({"a", "b", "c"}, LINT, now)
+        admission = breakers.admitted(frozenset({"a", "b", "c"}), LINT, now)
 
         assert admission.admitted == {"c"}
         assert set(admission.excluded) == {"a", "b"}
+
+    def test_follows_the_clock_and_every_change(self) -> None:
+        breakers, able = broken("a"), frozenset({"a", "b"})
+        end = breakers.opens_until("a", LINT, 0.0) or 0.0
+
+        assert breakers.admitted(able, LINT, 1.0).admitted == {"b"}
+        assert breakers.admitted(able, LINT, end - 0.001).admitted == {"b"}
+        assert breakers.admitted(able, LINT, end).admitted == {"a", "b"}
+        breakers.probing("a", LINT, "x", end)
+        assert breakers.admitted(able, LINT, end).admitted == {"b"}
+        breakers.succeeded("a", LINT, end, task="x")
+        assert breakers.admitted(able, LINT, end).admitted == {"a", "b"}
+        fail(breakers, "b")
+        assert breakers.admitted(able, LINT, 1.0).admitted == {"a"}
+        breakers.keep({"a"})
+        assert breakers.admitted(able, LINT, 1.0).admitted == {"a", "b"}
+
+    def test_does_not_mind_a_clock_that_goes_back(self) -> None:
+        breakers, able = broken("a"), frozenset({"a", "b"})
+
+        assert breakers.admitted(able, LINT, LATER).admitted == {"a", "b"}
+        assert breakers.admitted(able, LINT, 1.0).admitted == {"b"}
+
+    def test_keeps_few_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "KEPT_ANSWERS", 10)
+        breakers = broken("a")
+        for n in range(100):
+            breakers.admitted(frozenset({"a", f"b{n}"}), LINT, 1.0)
+
+        assert len(breakers._answers) <= 10
 
 
 class TestDue:
@@ -394,6 +436,12 @@ class BreakersMachine(RuleBasedStateMachine):
         for each in self.both():
             fail_now(each, agent, skill, self.now)
 
+    @rule(agent=st.sampled_from(AGENTS), skill=st.sampled_from(SKILLS))
+    def try_again(self, agent: str, skill: Skill) -> None:
+        self.black_hole(agent, skill)
+        self.wait(100.0)
+        self.give(agent, skill)
+
     @rule(pick=PICK)
     def hand_back(self, pick: int) -> None:
         if taken := self.take(pick):
@@ -428,6 +476,22 @@ class BreakersMachine(RuleBasedStateMachine):
     @invariant()
     def probes_are_in_flight(self) -> None:
         assert all(row["probe"] in {"", *self.in_flight} for row in self.breakers.snapshot())
+
+    @invariant()
+    def kept_answers_are_right(self) -> None:
+        anew = restored(self.breakers)
+
+        for skill in SKILLS:
+            assert self.breakers.admitted(frozenset(AGENTS), skill, self.now) == anew.admitted(
+                frozenset(AGENTS), skill, self.now
+            )
+
+    @invariant()
+    def trouble_is_counted_right(self) -> None:
+        open_ones = [row["agent"] for row in self.breakers.snapshot() if row["until"] is not None]
+
+        assert self.breakers._troubled == Counter(open_ones)
+        assert self.breakers._not_closed == len(open_ones)
 
     @invariant()
     def a_restored_one_does_the_same(self) -> None:

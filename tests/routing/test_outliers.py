@@ -85,6 +85,11 @@ class TestSuccess:
 
         assert outliers.due(10.0, Breakers()) == set()
 
+    def test_ejects_nobody_for_a_gap_that_chance_may_bring(self) -> None:
+        outliers = shown({agent: {"success": 0.37 if agent == "c" else 0.5} for agent in PEERS})
+
+        assert outliers.due(10.0, Breakers()) == set()
+
     @pytest.mark.parametrize("number", [2, 3])
     def test_needs_three_peers(self, number: int) -> None:
         agents: dict[str, Fields] = {"z": {"success": 0.0}, **{agent: {} for agent in PEERS[:number]}}
@@ -149,19 +154,25 @@ class TestLatency:
 
 class TestDue:
     def test_ejects_half_of_the_peers_at_most_the_worst_first(self) -> None:
-        bad: dict[str, Fields] = {name: {"success": n / 10} for n, name in enumerate("vwxyz")}
+        bad: dict[str, Fields] = {name: {"success": n / 10} for n, name in enumerate("zyxwv")}
         outliers = Outliers(OutlierRule(deviations=0.01, least_gap=0.0))
         for agent, fields in {"a": {}, **bad}.items():
             show(outliers, agent, **fields)
 
-        assert outliers.due(10.0, Breakers()) == {"v", "w", "x"}
+        assert outliers.due(10.0, Breakers()) == {"x", "y", "z"}
 
     def test_counts_those_whose_breakers_are_open(self) -> None:
-        outliers, breakers = shown(peers(c={"success": 0.0})), Breakers()
-        for agent in "ab":
+        outliers, breakers = shown({**peers(c={"success": 0.0}), "x": {}, "y": {}}), Breakers()
+        for agent in "axy":
             breakers.eject(agent, LINT, 0.0, "a test")
 
-        assert outliers.due(10.0, breakers) == set()
+        assert outliers.due(10.0, breakers) == set()  # three of seven are out
+
+    def test_compares_with_nobody_whose_breaker_is_open(self) -> None:
+        outliers, breakers = shown({"a": {}, "b": {}, "c": {"success": 0.0}, "d": {}}), Breakers()
+        breakers.eject("a", LINT, 0.0, "a test")
+
+        assert outliers.due(10.0, breakers) == set()  # two peers are too few
 
     def test_judges_who_comes_back_by_what_it_does_then(self) -> None:
         outliers, breakers = shown(peers(c={"success": 0.0})), Breakers()

@@ -200,9 +200,16 @@ class TestSpend:
 
         assert 0 < budget.spend(30.0, "agent", "x") < 0.2
 
+    def test_never_tells_who_has_to_wait_that_it_may_go(self) -> None:
+        budget = RetryBudget()
+        budget.restore({"tokens": 1 - 1e-12, "at": 1.8e9, "rate": 0.0, "queue_until": 0.0})
+
+        assert budget.spend(1.8e9, "agent", "x") > 0
+
     def test_goes_on_after_a_clock_that_went_back(self) -> None:
         budget = RetryBudget()
-        spend(budget, 9_999.0, times=50)
+        budget.first(1e6)
+        spend(budget, 1e6, times=50)
 
         assert spend(budget, 0.0, times=50) == 0
         assert spend(budget, 10.0, times=50) == 2
