@@ -15,7 +15,7 @@ from routing import strategies
 from routing.estimates import Estimates
 from routing.fairness import FairShare
 from routing.flights import Flight, LiveTask
-from routing.gates import Gates, Turned
+from routing.gates import OWN_BUDGET, Gates, Turned
 from routing.lanes import Lane, LaneKey, Lanes, Place
 from routing.policies import Policies, PolicySpec
 from routing.roster import Roster, Seat
@@ -135,6 +135,8 @@ class Assignment:
         if decision is not None:
             self._lanes.hold(lane, "")
             return Match(task, decision=decision)
+        if task.spec.budget and task.waited_for.startswith(OWN_BUDGET):
+            return Match(task, turned=Turned(words=task.waited_for, ends=True))
         if task.policy.when_shut == "fail" and (shut := self._shut(task, lane, now)):
             return Match(task, turned=Turned(words=f"no agent is healthy ({shut})", ends=True))
         return None

@@ -26,7 +26,7 @@ NAME = "routing.run_agent_task"
 PATIENCE_S = 60.0
 CONTINUATIONS = ("callbacks", "errbacks", "chain", "chord")  # in the third part of a message's body
 OPTIONS = frozenset(
-    {"tenant", "version", "priority", "labels", "agent", "exclude", "timeout_s", "max_attempts"}
+    {"tenant", "version", "priority", "labels", "requires", "agent", "exclude", "timeout_s", "max_attempts"}
     | {"idempotency_key", "context", "deadline"}
     | {"size", "concurrency_key", "affinity", "singleton", "debounce_s", "debounce_key", "throttle", "budget"}
 )  # keywords of run_agent_task that are not the skill and its input

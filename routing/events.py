@@ -37,6 +37,7 @@ class TaskSpec:
     version: str = ""  # "" accepts any
     priority: int = 5  # 0..9, higher goes first
     labels: Labels = ()
+    requires: str = ""  # a selector over the agent's labels, in its canonical form; "" asks for nothing more
     pinned: str = ""  # "" leaves the choice to the policy
     excluded: tuple[str, ...] = ()
     not_before: float | None = None
@@ -48,6 +49,7 @@ class TaskSpec:
     concurrency_key: str = ""  # of tasks with the same one a limit lets only so many run
     affinity: str = ""  # tasks with the same one like the same agent
     context: str = ""  # the piece of work it is part of
+    budget: tuple[tuple[str, float], ...] = ()  # (unit, amount): the task's own caps over all its attempts
     idempotent: bool = False  # doing it twice does no harm, so a second attempt may fly beside a slow one
 
 

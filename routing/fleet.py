@@ -119,6 +119,7 @@ class Fleet:
         task = self._live(restored.spec)
         task.seq, task.attempt, task.tries = restored.seq, restored.attempt, restored.tries
         task.cancel_asked_at = now if restored.cancel_asked else None
+        task.used = dict(restored.used)
         self._suspect(task, restored.tries)
         self._is_restored = True
         if not restored.flights:
@@ -595,7 +596,7 @@ class Fleet:
         task.flights.remove(flight)
         self.roster.release(flight)
         self.gates.breakers.probe_over(flight.agent, task.skill, task.spec.id)
-        self.gates.ends(flight, flight.usage, now)
+        self.gates.ends(task, flight, now)
         self.assignment.ended(task, flight.agent)
 
     def _remember_soon(self, now: float) -> None:

@@ -51,6 +51,7 @@ class LiveTask:
     cancel_asked_at: float | None = None
     failed_on: set[str] = field(default_factory=set)  # agents
     waited_for: str = ""  # what kept it from beginning when it was looked at last, in words
+    used: dict[str, float] = field(default_factory=dict)  # of its own budget, by unit
     owes: str = ""  # the kind of error whose retry the fleet's account has not paid for yet
     give_up_at: float = math.inf  # when it has waited too long
 
@@ -81,3 +82,4 @@ class Restored:
     tries: int = 0
     flights: tuple[Flight, ...] = ()
     cancel_asked: bool = False
+    used: Mapping[str, float] = field(default_factory=dict)  # by the attempts that have ended, by unit

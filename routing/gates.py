@@ -24,6 +24,7 @@ from routing.outliers import Outliers
 from routing.retries import RetryBudget
 
 RETRY_ACCOUNT = "account"
+OWN_BUDGET = "the task's own budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,8 @@ class Gates:
         """Return what keeps the task from beginning, whichever agent would get it, or None."""
         if self._has_containments and (held := self.containments.denies(task.spec, "", now)):
             return Turned(words=held.words())
+        if task.spec.budget and (words := self._lacks_of_its_own(task, {"attempts": 1.0})):
+            return Turned(words=words, ends=True)
         if self._has_limits and (blocked := self.limits.blocks(task.spec, None, now)):
             return self._blocked(task, blocked)
         if self._has_budgets and (lack := self.budgets.lacks(task.spec, None, {}, now)):
@@ -89,6 +92,17 @@ class Gates:
             self.budgets.wait(Called(None, task=task.spec.id), (task.spec.created_at,), [lack])
             return Turned(words=lack.words, alone=True)
         return None
+
+    def _lacks_of_its_own(self, task: LiveTask, expected: Mapping[str, float]) -> str:
+        """Return in words which of the task's own caps another attempt would break, "" if none."""
+        for unit, amount in task.spec.budget:
+            used = task.used.get(unit, 0.0)
+            if used >= amount or used + expected.get(unit, 0.0) > amount:
+                about = expected.get(unit, 0.0)
+                return f"{OWN_BUDGET}: {used:g} of {amount:g} {unit} used" + (
+                    f", about {about:g} needed" if about else ""
+                )
+        return ""
 
     def _blocked(self, task: LiveTask, blocked: Blocked) -> Turned:
         if blocked.on_full == "reject":
@@ -104,13 +118,15 @@ class Gates:
         admission = self.breakers.admitted(lane.able, task.skill, now)
         excluded = {name: words for name, words in admission.excluded.items() if name in free}
         left = free - admission.excluded.keys() if admission.excluded else free
-        if self._has_containments or self._has_limits or self._has_budgets:
+        if self._has_containments or self._has_limits or self._has_budgets or task.spec.budget:
             turned = {name: words for name in sorted(left) if (words := self._turns_agent_away(task, name, now))}
             excluded |= turned
             left = left - turned.keys()
         return Admission(admitted=left, excluded=excluded, ignored=admission.ignored)
 
     def _turns_agent_away(self, task: LiveTask, agent: str, now: float) -> str:
+        if task.spec.budget and (words := self._lacks_of_its_own(task, self.expected(task, agent))):
+            return words
         if self._has_containments and (held := self.containments.denies(task.spec, agent, now)):
             return held.words()
         if self._has_limits and self.limits.is_per_agent(task.spec):
@@ -152,14 +168,17 @@ class Gates:
         if flight.attempt == 1:
             self.retry_budget.first(now)
 
-    def ends(self, flight: Flight, usage: Mapping[str, float], now: float) -> None:
-        """Free what the attempt held, whatever became of it. ``usage`` is by unit; what is missing is as expected."""
+    def ends(self, task: LiveTask, flight: Flight, now: float) -> None:
+        """Free what the attempt held, whatever became of it. Of what it does not tell it has used what was expected."""
+        used = {"wall_s": now - flight.began_at, "attempts": 1.0, **flight.usage}
+        if task.spec.budget and flight.phase == "working":
+            for unit, amount in {**self.expected(task, flight.agent), **used}.items():
+                task.used[unit] = task.used.get(unit, 0.0) + amount
         if self._has_limits:
             self.limits.release(flight.task, flight.attempt)
         if self._has_budgets and flight.phase == "assigned":
             self.budgets.give_back(flight.task, flight.attempt, now)
         elif self._has_budgets:
-            used = {"wall_s": now - flight.began_at, "attempts": 1.0, **usage}
             self.budgets.settle(flight.task, flight.attempt, used, now)
 
     def over(self, task: LiveTask) -> None:

@@ -42,6 +42,7 @@ class LaneKey:
     skill: str
     version: str
     labels: Labels
+    requires: str
     pinned: str
     excluded: tuple[str, ...]
     alone: bool = False  # one at a time in the whole fleet: workers have died of them, or beside them
@@ -49,11 +50,12 @@ class LaneKey:
     @classmethod
     def of(cls, task: TaskSpec) -> LaneKey:
         """Return the key of the lane where ``task`` waits."""
-        return cls(task.tenant, task.skill, task.version, task.labels, task.pinned, task.excluded)
+        return cls(task.tenant, task.skill, task.version, task.labels, task.requires, task.pinned, task.excluded)
 
     def __str__(self) -> str:
         parts = [self.skill + (f"@{self.version}" if self.version else "")]
         parts += [f"{label}={value}" for label, value in self.labels]
+        parts += [f"[{self.requires}]"] if self.requires else []
         parts += [f"→{self.pinned}"] if self.pinned else []
         parts += [f"-{name}" for name in self.excluded]
         parts += ["(one at a time)"] if self.alone else []
@@ -273,7 +275,7 @@ class Lanes:
         key = lane.key
         probe = TaskSpec(
             id="", tenant=key.tenant, skill=key.skill, version=key.version,
-            labels=key.labels, pinned=key.pinned, excluded=key.excluded,
+            labels=key.labels, requires=key.requires, pinned=key.pinned, excluded=key.excluded,
         )  # fmt: skip
         specs = self._agents.values()
         reasons = {spec.name: policy.exclusion(spec, probe) for spec in specs if policy.is_skilled(spec, probe)}

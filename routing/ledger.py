@@ -329,6 +329,7 @@ class Unaccepted(NamedTuple):
     version: str
     priority: int
     labels: dict[str, str]
+    requires: str
     agent_pinned: str
     agents_excluded: list[str]
     not_before: dt.datetime | None
@@ -340,6 +341,7 @@ class Unaccepted(NamedTuple):
     concurrency_key: str
     affinity: str
     context: UUID | None
+    budget: dict[str, float] | None
     input: Any
     call: Any
 
@@ -354,6 +356,7 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         version=task.version,
         priority=task.priority,
         labels=tuple(sorted(task.labels.items())),
+        requires=task.requires,
         pinned=task.agent_pinned,
         excluded=tuple(task.agents_excluded),
         not_before=task.not_before.timestamp() if task.not_before else None,
@@ -365,6 +368,7 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         concurrency_key=task.concurrency_key,
         affinity=task.affinity,
         context=str(task.context) if task.context else "",
+        budget=tuple(sorted(task.budget.items())) if task.budget else (),
         idempotent=skill is not None and skill.idempotent,
     )
 
@@ -412,7 +416,7 @@ def memory() -> Iterator[tuple[str, str, Any]]:
 def live() -> Iterator[Restored]:
     """Yield every accepted task that has not ended, as the fleet takes it up again."""
     tasks = Task.objects.filter(~Q(state__in=TERMINAL), accepted_at__isnull=False).defer("input", "call", "output")
-    flights = _flights()
+    flights, used = _flights(), _used()
     for task in tasks.order_by("created_at").iterator(chunk_size=1000):
         yield Restored(
             spec=spec_of(task),
@@ -421,7 +425,21 @@ def live() -> Iterator[Restored]:
             tries=task.tries,
             flights=tuple(flights.get(task.id, ())),
             cancel_asked=task.cancel_requested_at is not None,
+            used=used.get(task.id, {}),
         )
+
+
+def _used() -> dict[UUID, dict[str, float]]:
+    """Return what the ended attempts of each live task with a budget of its own have used, by unit."""
+    live = Q(task__budget__isnull=False) & ~Q(task__state__in=TERMINAL)
+    ended = Attempt.objects.filter(live, started_at__isnull=False, finished_at__isnull=False)
+    found: dict[UUID, dict[str, float]] = {}
+    for row in ended.only("task_id", "started_at", "finished_at", "usage"):
+        seconds = (row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0
+        used = found.setdefault(row.task_id, {})
+        for unit, amount in {"wall_s": seconds, "attempts": 1.0, **(row.usage or {})}.items():
+            used[unit] = used.get(unit, 0.0) + amount
+    return found
 
 
 def _flights() -> dict[UUID, list[Flight]]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from routing import admission, broker, errors, payloads, registry, rulebook
 from routing.models import TERMINAL, Command, Task, new_id
 from routing.prepared import exists, insert
-from routing.request import Request, Throttle, check_form, digest_of, refuse
+from routing.request import Request, Throttle, check_form, digest_of, refuse, requirement
 
 __all__ = ["Request", "Submitted", "Throttle", "cancel", "submit", "submit_many"]
 
@@ -168,6 +168,7 @@ def _row(request: Request, digest: str, size: int) -> Task:
         input=request.input,
         priority=request.priority,
         labels=dict(request.labels),
+        requires=requirement(request) if request.requires else "",
         agent_pinned=request.agent,
         agents_excluded=sorted(set(request.exclude)),
         not_before=not_before,

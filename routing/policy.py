@@ -6,7 +6,9 @@ Which of them should is the strategy's choice (``strategies``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
+from routing import selectors
 from routing.events import AgentSpec, Labels, TaskSpec
 
 
@@ -25,11 +27,18 @@ def exclusion(agent: AgentSpec, task: TaskSpec) -> str | None:
         return "the task excludes it"
     if missing := missing_label(agent.labels, task.labels):
         return f"lacks the label {missing}"
+    if task.requires and (unmet := _parsed(task.requires).missing(agent.labels)):
+        return f"does not meet {unmet}"
     if not agent.enabled:
         return "disabled"
     if agent.draining:
         return "draining"
     return None
+
+
+@lru_cache(maxsize=1_000)
+def _parsed(requires: str) -> selectors.Selector:
+    return selectors.parse(requires)
 
 
 def is_skilled(agent: AgentSpec, task: TaskSpec) -> bool:

@@ -13,7 +13,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone
 
-from routing import errors, payloads
+from routing import errors, payloads, selectors
 from routing.amounts import MOST, Unit
 from routing.matching import is_number
 from routing.models import DEFAULT_TENANT
@@ -26,7 +26,17 @@ MAX_DEBOUNCE_S = 24 * 3600.0
 MAX_THROTTLE_S = 31 * 24 * 3600.0
 MAX_THROTTLE = 100_000  # tasks per period
 MAX_KEY = 200  # characters
-EXTRAS = ("size", "concurrency_key", "affinity", "singleton", "debounce_s", "debounce_key", "throttle", "budget")
+EXTRAS = (
+    "requires",
+    "size",
+    "concurrency_key",
+    "affinity",
+    "singleton",
+    "debounce_s",
+    "debounce_key",
+    "throttle",
+    "budget",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,7 @@ class Request:
     version: str = ""  # "" accepts any
     priority: int = 5  # 0..9, higher goes first
     labels: Mapping[str, str] = field(default_factory=dict)  # what the agent must carry
+    requires: str = ""  # a selector over the agent's labels, such as "region in (eu, us), !spot"
     agent: str = ""  # pinned; "" leaves the choice to the router
     exclude: Sequence[str] = ()  # agents that must not get it
     not_before: datetime | None = None
@@ -114,9 +125,22 @@ def _check_names(request: Request) -> None:
             refuse("/labels", f"The label {label!r} is not a short text with a short text as its value.")
 
 
+def requirement(request: Request) -> str:
+    """Return ``requires`` in its canonical form. Raises ``BadInput`` where it is no selector."""
+    try:
+        selector = selectors.parse(request.requires)
+    except selectors.SelectorError as error:
+        refuse("/requires", f"{request.requires!r:.200} is no label selector: {error}.")
+    if label := selector.contradiction():
+        refuse("/requires", f"No agent can meet all that is asked of the label {label} in {str(selector)!r}.")
+    return str(selector)
+
+
 def _check_extras(request: Request) -> None:
     if request.size is not None and not (is_number(request.size) and 0 <= request.size <= MOST):
         refuse("/size", f"The size is {request.size!r}; it has to be a number, 0 or more.")
+    if request.requires:
+        requirement(request)
     _check_keys(request)
     _check_debounce(request)
     if request.throttle is not None:

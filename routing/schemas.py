@@ -61,6 +61,9 @@ class TaskIn(Schema):
     version: Name = Field("", description="Of the skill; empty accepts any.")
     priority: StrictInt = Field(5, ge=0, le=9, description="Higher goes first.")
     labels: dict[Name, StrictStr] = Field(default_factory=dict, description="What the agent must carry.")
+    requires: Annotated[StrictStr, Field(max_length=2000)] = Field(
+        "", description="A label selector over the agents, such as `region in (eu, us), !spot`."
+    )
     agent: Name = Field("", description="The only agent that may get it; empty leaves the choice to the router.")
     exclude: list[Name] = Field(default_factory=list, max_length=1000, description="Agents that must not get it.")
     not_before: Moment | None = None
@@ -139,6 +142,7 @@ class TaskLine(Schema):
     detail: str = Field(description="Why it waits, in words.")
     priority: int
     labels: dict[str, str]
+    requires: str = Field(description="A label selector over the agents.")
     agent: str = Field(description="That has it, or had it last.")
     attempt: int
     tries: int = Field(description="Attempts that began and did not succeed.")

@@ -48,6 +48,7 @@ class Task(models.Model):
     input = models.JSONField(null=True)  # JSON null is stored as NULL
     priority = models.PositiveSmallIntegerField(default=5)
     labels = models.JSONField(default=dict, help_text="What the agent must carry, as {label: value}.")
+    requires = models.CharField(max_length=2000, blank=True, help_text="A selector over the agent's labels.")
     agent_pinned = models.CharField(max_length=64, blank=True)
     agents_excluded = models.JSONField(default=list)
     not_before = models.DateTimeField(null=True)

@@ -930,3 +930,36 @@ class TestDropLanes:
 
         assert len(world.fleet.lanes.all) <= lanes.KEPT_LANES
         assert dispatched(world.submit("after")) == [("after", 1)]
+
+
+class TestOwnBudget:
+    def test_ends_a_task_that_has_used_it_up(self) -> None:
+        world = World()
+        world.submit(budget=(("usd", 0.5),), max_attempts=9)
+        world.start()
+        world.finish(error=LOST, usage={"usd": 0.6})
+        world.now = 5.0
+        world.beat()
+
+        error = recorded(world.due(), "failed").data["error"]
+
+        assert error["kind"] == "limit"
+        assert error["message"] == "the task's own budget: 0.6 of 0.5 usd used"
+
+    def test_counts_what_was_used_before_a_restart(self) -> None:
+        world = World()
+        world.restore(attempt=1, tries=1, spec=task(budget=(("attempts", 1.0),)), used={"attempts": 1.0})
+
+        assert recorded(world.due(), "failed").data["error"]["kind"] == "limit"
+
+    def test_fails_what_every_free_agent_would_take_too_long_for(self) -> None:
+        world = World()
+        world.submit("first")
+        world.start("first")
+        world.now = 30.0
+        world.beat(("first", 1))
+        world.finish("first")
+
+        error = recorded(world.submit(budget=(("wall_s", 2.0),)), "failed").data["error"]
+
+        assert error["message"].startswith("the task's own budget: 0 of 2 wall_s used")

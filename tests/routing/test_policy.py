@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from routing import policy
-from routing.events import AgentSpec, TaskSpec
+from routing.events import AgentSpec, Labels, TaskSpec
 
 AGENT = AgentSpec(name="a", tenant="t", skills=frozenset({("lint", "1"), ("lint", "2")}), capacity=2)
 TASK = TaskSpec(id="x", tenant="t", skill="lint")
@@ -53,3 +53,19 @@ class TestWhyNone:
         agents = [replace(AGENT, name=name, draining=True) for name in "abcde"]
 
         assert policy.why_none(agents, TASK).endswith("c: draining and 2 more)")
+
+
+class TestRequires:
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            ((("region", "eu"),), None),
+            ((("region", "us"), ("spot", "yes")), "does not meet !spot"),
+            ((("region", "asia"),), "does not meet region in (eu, us)"),
+        ],
+    )
+    def test_asks_for_what_the_selector_says(self, labels: Labels, reason: str | None) -> None:
+        agent = AgentSpec(name="a", tenant="t", skills=frozenset({("lint", "1")}), capacity=1, labels=labels)
+        task = TaskSpec(id="x", tenant="t", skill="lint", requires="region in (eu, us), !spot")
+
+        assert policy.exclusion(agent, task) == reason

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from routing import errors
-from routing.request import Request, Throttle, check_form, digest_of
+from routing.request import Request, Throttle, check_form, digest_of, requirement
 
 SOON = timezone.now() + timedelta(hours=1)
 
@@ -108,3 +108,22 @@ class TestDigest:
         known = "55d0666e43354460b28e16129763d2e1c0d586880a7ee3c3d7ad277ef14062fe"
 
         assert digest_of(request()) == known
+
+
+class TestRequirement:
+    def test_is_canonical(self) -> None:
+        assert requirement(request(requires=" region in (us,eu) ,!spot")) == "region in (eu, us), !spot"
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("region in", "column 10: expected a value"),
+            ("gpu, !gpu", "No agent can meet all that is asked of the label gpu"),
+        ],
+    )
+    def test_refuses_what_cannot_be_met_in_words(self, text: str, words: str) -> None:
+        with pytest.raises(errors.BadInput) as refused:
+            check_form(request(requires=text))
+
+        assert words in str(refused.value)
+        assert refused.value.pointer == "/requires"
