@@ -78,9 +78,9 @@ class Assignment:
         if not self._lanes.hopeful or room <= 0:
             return
         contest = _Contest(self._lanes, self._estimates, self.share)
-        served = self._roster.served()
         while room > 0 and self._roster.free and (found := contest.next()) is not None:
             lane, place = found
+            served = self._roster.served()
             match = self._match(tasks[place.task], lane, served, now)
             if match is None:
                 continue

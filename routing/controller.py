@@ -479,6 +479,7 @@ def _beat(raw: Mapping[str, Any]) -> e.Beat:
         incarnation=_is(str, raw["i"]),
         threads=_is(int, raw["n"]),
         attempts=tuple((_is(str, task), _is(int, attempt)) for task, attempt in raw["f"]),
+        serves=None if raw.get("s") is None else frozenset(_is(str, name) for name in _is(list, raw["s"])),
         draining=_is(bool, raw["d"]),
     )
 

@@ -103,6 +103,11 @@ def agent_names() -> list[str]:
     return sorted(known().executors)
 
 
+def capacities() -> dict[str, int]:
+    """Return the slots of all tenants' agents by name; at most half a second old."""
+    return {spec.name: spec.capacity for spec in known().agents.values()}
+
+
 def skill_names(tenant: str) -> list[str]:
     """Return the names of the tenant's skills, sorted; at most half a second old."""
     return sorted({name for owner, name, _ in known().skills if owner == tenant})

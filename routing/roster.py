@@ -144,9 +144,24 @@ class Roster:
             del self.workers[name]
 
     def served(self) -> frozenset[str] | None:
-        """Return the agents that a living worker serves, None for all."""
-        serves = [w.serves for w in self.workers.values() if not w.draining]
-        return None if None in serves else frozenset().union(*(names for names in serves if names is not None))
+        """Return the agents that a living worker with a free thread serves, None for all.
+
+        A message that was sent and not begun is taken to be with the roomiest worker that serves its agent.
+        """
+        if all(worker.serves is None for worker in self.workers.values() if not worker.draining):
+            return None if any(not worker.draining for worker in self.workers.values()) else frozenset()
+        rooms = {name: w.threads - self._working[name] for name, w in self.workers.items() if not w.draining}
+        for agent, seat in self.agents.items():
+            for _ in range(sum(flight.phase == "assigned" for flight in seat.running.values())):
+                able = [name for name in rooms if self._serves(name, agent)]
+                if able:
+                    rooms[max(able, key=lambda name: (rooms[name], name))] -= 1
+        roomy = [self.workers[name].serves for name, room in rooms.items() if room > 0]
+        return None if None in roomy else frozenset().union(*(names for names in roomy if names is not None))
+
+    def _serves(self, worker: str, agent: str) -> bool:
+        serves = self.workers[worker].serves
+        return serves is None or agent in serves
 
     def threads(self) -> int:
         """Return how many attempts the living workers can run at once."""

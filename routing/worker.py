@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -158,6 +159,7 @@ class Runtime:
         self._consumer: Any = None
         self._beat_now = threading.Event()
         self._revision = -1
+        self._serves: frozenset[str] | None = None  # agents, as A2A_AGENTS names them; None for all
 
     # ---- one attempt --------------------------------------------------------------------------------------------
 
@@ -340,8 +342,9 @@ class Runtime:
         first = self._consumer is None
         self._consumer = consumer
         self.name = consumer.hostname
-        self.threads = int(consumer.controller.concurrency)
+        self.threads = int(consumer.pool.num_processes)
         self._revision = -1
+        self._serves = frozenset(settings.A2A_AGENTS) or None
         try:
             self._follow_registry()
         except DatabaseError as error:  # this process must not end for it: the next beat asks again
@@ -356,9 +359,8 @@ class Runtime:
         with self._lock:
             attempts = [[f.task_id, f.attempt] for f in self._flights.values() if not f.is_over]
             threads = max(0, self.threads - len(self._abandoned))
-        self.reporter.tell(
-            {"k": "beat", "w": self.name, "i": self.incarnation, "n": threads, "f": attempts, "d": self.draining}
-        )
+        beat = {"k": "beat", "w": self.name, "i": self.incarnation, "n": threads, "f": attempts, "d": self.draining}
+        self.reporter.tell(beat if self._serves is None else {**beat, "s": sorted(self._serves)})
 
     def gone(self) -> None:
         """Say that this process ends."""
@@ -375,16 +377,38 @@ class Runtime:
                 log.warning("the registry could not be read: %s", error)
 
     def _follow_registry(self) -> None:
-        """Serve the queues of the agents that are registered now."""
+        """Serve the queues of the agents that are registered now, or of those that A2A_AGENTS names."""
         close_old_connections()
         revision = registry.revision()
         if revision == self._revision:
             return
         self._revision = revision
         registry.forget()
-        wanted = {"intake", "control", *(f"agent.{name}" for name in registry.agent_names())}
+        capacities = {name: n for name, n in registry.capacities().items() if self._is_served(name)}
+        if self._serves is not None and (missing := sorted(self._serves - capacities.keys())):
+            log.warning("A2A_AGENTS names %s, registered nowhere yet: served as soon as it is", ", ".join(missing))
         consumer = self._consumer
-        consumer.call_soon(self._serve, consumer, wanted)
+        consumer.call_soon(self._serve, consumer, {"intake", "control", *(f"agent.{name}" for name in capacities)})
+        consumer.call_soon(self._fit_pool, consumer, sum(capacities.values()))
+
+    def _is_served(self, agent: str) -> bool:
+        return self._serves is None or agent in self._serves
+
+    def _fit_pool(self, consumer: Any, capacity: int) -> None:
+        """Have as many threads as this process needs for its share of ``capacity`` slots; at least A2A_THREADS."""
+        share = math.ceil(capacity / (settings.A2A_WORKERS if self._serves is None else 1))
+        wanted = min(settings.A2A_MAX_THREADS, max(settings.A2A_THREADS, share))
+        change = wanted - self.threads
+        if consumer is not self._consumer or not change or not hasattr(consumer.pool, "grow"):
+            return
+        if change > 0:
+            consumer.pool.grow(change)
+        else:
+            consumer.pool.shrink(-change)
+        self.threads = int(consumer.pool.num_processes)
+        consumer._update_prefetch_count(change)
+        log.info("worker: %d threads for %d slots of its agents", self.threads, capacity)
+        self._beat_now.set()
 
     def _serve(self, consumer: Any, wanted: set[str]) -> None:
         if consumer is not self._consumer or self.draining or consumer.task_consumer is None:

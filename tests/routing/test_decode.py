@@ -42,6 +42,13 @@ class TestDecode:
             e.Finished(task="x", attempt=1, error=error, retry_in_s=2.5, call={"body": []})
         ]
 
+    def test_reads_whom_a_worker_serves(self) -> None:
+        raw = {"k": "beat", "w": "w", "i": "1", "n": 4, "f": [], "d": False, "s": ["jules"]}
+
+        assert decode(orjson.dumps([raw])) == [
+            e.Beat(worker="w", incarnation="1", threads=4, serves=frozenset({"jules"}))
+        ]
+
     def test_reads_what_an_attempt_has_used(self) -> None:
         raw = {"k": "finished", "t": "x", "a": 1, "u": {"usd": 0.5, "tokens": -3, "wall_s": 1e300}}
 

@@ -267,6 +267,29 @@ class TestAssign:
         assert recorded(world.finish("x"), "assigned").data == {"agent": "a", "attempt": 1, "waited_s": 4.0}
 
 
+class TestServed:
+    """A worker may serve some agents only: what waits for them is not sent where nobody has a free thread for it."""
+
+    def test_waits_for_the_worker_that_serves_the_agent(self) -> None:
+        world = World(agent("a", capacity=9), agent("b", capacity=9), threads=0)
+        world.beat(worker="v", threads=1, serves=frozenset({"a"}))
+        world.beat(worker="w", threads=5, serves=frozenset({"b"}))
+        for name in ("one", "two"):
+            world.submit(name, pinned="a")
+
+        assert (world.agent_of("one"), world.agent_of("two")) == ("a", "")
+        assert dispatched(world.finish("one")) == [("two", 1)]
+
+    def test_counts_on_workers_that_serve_all(self) -> None:
+        world = World(agent("a", capacity=9), threads=0)
+        world.beat(worker="v", threads=1, serves=frozenset({"a"}))
+        world.beat(worker="w", threads=1)
+        for name in ("one", "two", "three"):
+            world.submit(name)
+
+        assert [world.agent_of(name) for name in ("one", "two", "three")] == ["a", "a", ""]
+
+
 class TestLeases:
     def test_an_assigned_attempt_has_10_s_to_begin(self) -> None:
         world = World()

@@ -54,7 +54,8 @@ def _absolute(path: str) -> Path:
 def run(bench: str, arguments: list[str]) -> int:
     """Return the exit code of one bench, run in a process and a state directory of its own."""
     with tempfile.TemporaryDirectory(prefix="a2a-bench-") as home:
-        ours = {"A2A_AGENT_MODULES": "tests.bench.agents", "DJANGO_SETTINGS_MODULE": "a2a_site.settings"}
+        ours = {"A2A_MAX_THREADS": str(settings.A2A_THREADS)}  # as many as bare Celery has
+        ours |= {"A2A_AGENT_MODULES": "tests.bench.agents", "DJANGO_SETTINGS_MODULE": "a2a_site.settings"}
         return subprocess.call(
             [sys.executable, "-m", "tests.bench", bench, *arguments],
             cwd=settings.BASE_DIR,
