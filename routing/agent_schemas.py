@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from ninja import Field, Schema
-from pydantic import ConfigDict, StrictBool, StrictInt, StrictStr
+from pydantic import BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
 
 from routing.schemas import Name
 
@@ -25,13 +25,19 @@ class SkillIn(Schema):
     max_attempts: StrictInt = Field(3, description="Attempts that began, before a task fails.")
 
 
+def _described(skill: Any) -> Any:
+    return {"name": skill} if isinstance(skill, str) else skill
+
+
 class AgentIn(Schema):
     """An agent. What is left out has its usual value."""
 
     model_config = ConfigDict(extra="forbid")
 
     description: StrictStr = ""
-    skills: list[Name | SkillIn] = Field(default_factory=list, max_length=200, description="By name, or described.")
+    skills: list[Annotated[SkillIn, BeforeValidator(_described)]] = Field(
+        default_factory=list, max_length=200, description="Each described, or just its name as text."
+    )
     executor: Name = "python"
     options: dict[str, Any] = Field(default_factory=dict, description="What the executor needs.")
     capacity: StrictInt = Field(4, description="Attempts it may hold at once.")

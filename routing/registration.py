@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -41,38 +41,43 @@ def find(tenant: str, name: str) -> Agent:
     return agent
 
 
-def save_skill(tenant: str, wanted: SkillIn) -> Skill:
-    """Return the skill, made or changed as described. Raises ``BadRegistration``."""
+def save_skill(tenant: str, wanted: SkillIn, *, whole: bool = False) -> Skill:
+    """Return the skill, made or changed as described; ``whole`` also sets what was left out to its usual value.
+
+    Raises ``BadRegistration``.
+    """
     row = registry.newest_skill(tenant, wanted.name, wanted.version) or Skill(tenant_id=tenant, name=wanted.name)
-    values: Mapping[str, Any] = wanted.model_dump(exclude={"name", "version"}, exclude_unset=row.pk is not None)
-    if wanted.version:
+    is_new = row.pk is None
+    values: dict[str, Any] = wanted.model_dump(
+        exclude={"name", "version", "tenant"}, exclude_unset=not (is_new or whole)
+    )
+    values["description"] = wanted.description or ""
+    if is_new and wanted.version:
         row.version = wanted.version
-    changes = {field: value for field, value in values.items() if getattr(row, field) != value and value is not None}
-    if row.pk is not None and not changes:
-        return row
+    changes = {field: value for field, value in values.items() if getattr(row, field) != value}
     for field, value in changes.items():
         setattr(row, field, value)
-    return registry.save_skill(row)
+    return registry.save_skill(row) if is_new or changes else row
 
 
-def _skills(tenant: str, wanted: Iterable[str | SkillIn]) -> list[Skill]:
+def _skills(tenant: str, wanted: Iterable[SkillIn]) -> list[Skill]:
     return [_skill(tenant, each, place) for place, each in enumerate(wanted)]
 
 
-def _skill(tenant: str, wanted: str | SkillIn, place: int) -> Skill:
-    asked = SkillIn.model_validate({"name": wanted}) if isinstance(wanted, str) else wanted
+def _skill(tenant: str, asked: SkillIn, place: int) -> Skill:
     if asked.description is not None:
         try:
             return save_skill(tenant, asked)
         except errors.BadRegistration as error:
             error.pointer = f"/skills/{place}{error.pointer}"
+            error.fields["problems"] = [(f"skills/{place}/{field}", words) for field, words in error.fields["problems"]]
             raise
     there = registry.newest_skill(tenant, asked.name, asked.version)
     if there is None:
         known = ", ".join(sorted(set(Skill.objects.filter(tenant_id=tenant).values_list("name", flat=True)))[:20])
         what = asked.name + (f" v{asked.version}" if asked.version else "")
         why = f"No skill is called {what!r}; known: {known or 'none'}. To make it, give it a description."
-        raise errors.BadRegistration(why=why, pointer=f"/skills/{place}")
+        raise errors.BadRegistration(why=why, pointer=f"/skills/{place}", problems=[(f"skills/{place}", why)])
     return there
 
 

@@ -244,7 +244,8 @@ def refuse(problems: Sequence[Problem]) -> None:
     """Raise ``BadRegistration`` with all problems in words, if there are any."""
     if problems:
         why = " ".join(f"{field}: {words}" if field else words for field, words in problems)
-        raise BadRegistration(why=why, pointer=f"/{problems[0][0]}" if problems[0][0] else "")
+        pointer = f"/{problems[0][0]}" if problems[0][0] else ""
+        raise BadRegistration(why=why, pointer=pointer, problems=tuple(problems))
 
 
 def row_problems(row: Model, exclude: Iterable[str] = ()) -> list[Problem]:

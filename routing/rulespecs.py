@@ -150,7 +150,9 @@ def _as_weights(row: models.Policy) -> Callable[[str], str]:
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
+    """Return the words as a sentence; a name that stands before a colon stays as it is written."""
+    begin = words[:1] if re.match(r"\S+: ", words) else words[:1].upper()
+    return begin + words[1:] + ("" if words.endswith(".") else ".")
 
 
 def _policy_shapes(row: models.Policy) -> Iterator[Problem]:
