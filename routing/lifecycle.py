@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from routing import broker, errors, payloads, registry
 from routing.models import DEFAULT_TENANT, TERMINAL, Command, Task, new_id
-from routing.prepared import exists, insert
+from routing.prepared import insert
 
 MAX_LABELS = 32
 MAX_WORDS_BYTES = 65_536  # of everything that is not the input
@@ -67,21 +67,23 @@ def submit(request: Request) -> Submitted:
     """
     _check_form(request)
     digest = _digest(request)
-    known = _known(request, digest)
-    if known is not None:
-        return Submitted(task=known, created=False)
-    task = _row(request, digest)
     try:
-        # Alone, one statement is a transaction; within the caller's, its failure must leave that usable.
-        with transaction.atomic() if connection.in_atomic_block else nullcontext():
-            insert(task)
-    except IntegrityError:  # somebody was faster with the same key or id
+        return Submitted(task=_new(request, digest), created=True)
+    except (errors.RoutingError, IntegrityError):  # asked for only now: most requests are new
         known = _known(request, digest)
         if known is None:
             raise
         return Submitted(task=known, created=False)
+
+
+def _new(request: Request, digest: str) -> Task:
+    """Insert the task. Raises ``IntegrityError`` if its key or id is taken, a ``RoutingError`` if it is refused."""
+    task = _row(request, digest)
+    # Alone, one statement is a transaction; within the caller's, its failure must leave that usable.
+    with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        insert(task)
     transaction.on_commit(broker.ring_for_tasks)
-    return Submitted(task=task, created=True)
+    return task
 
 
 def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingError]:
@@ -131,7 +133,7 @@ def _known(request: Request, digest: str) -> Task | None:
             raise errors.KeyReused(key=request.idempotency_key, pointer="/idempotency_key")
         if known is not None:
             return known
-    if request.id is None or not exists(Task, request.id):
+    if request.id is None:
         return None
     known = Task.objects.filter(id=request.id).first()
     if known is not None and (known.tenant_id != request.tenant or _is_other_request(request, known, digest)):
