@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from routing import admission, broker, errors, payloads, registry, rulebook
 from routing.models import TERMINAL, Command, Task, new_id
-from routing.prepared import exists, insert
+from routing.prepared import insert
 from routing.request import Request, Throttle, check_form, digest_of, refuse, requirement
 
 __all__ = ["Request", "Submitted", "Throttle", "cancel", "submit", "submit_many"]
@@ -45,18 +45,23 @@ def submit(request: Request) -> Submitted:
     size = check_form(request)
     digest = digest_of(request)
     for tries_left in reversed(range(INSERTIONS)):
-        known = _known(request, digest) or _living(request)
-        if known is not None:
-            return Submitted(task=known, created=False)
-        task = _row(request, digest, size)
         try:
-            _insert(task, request)
-            break
-        except IntegrityError:  # somebody was faster with the same key or id
-            if not tries_left:
+            return Submitted(task=_new(request, digest, size), created=True)
+        except (errors.RoutingError, IntegrityError) as error:  # asked for only now: most requests are new
+            known = _known(request, digest) or _living(request)
+            if known is not None:
+                return Submitted(task=known, created=False)
+            if isinstance(error, errors.RoutingError) or not tries_left:
                 raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _new(request: Request, digest: str, size: int) -> Task:
+    """Insert the task. Raises ``IntegrityError`` if its key or id is taken, a ``RoutingError`` if it is refused."""
+    task = _row(request, digest, size)
+    _insert(task, request)
     transaction.on_commit(broker.ring if task.debounce_key else broker.ring_for_tasks)  # it may cancel others
-    return Submitted(task=task, created=True)
+    return task
 
 
 def _insert(task: Task, request: Request) -> None:
@@ -128,7 +133,7 @@ def _known(request: Request, digest: str) -> Task | None:
             raise errors.KeyReused(key=request.idempotency_key, pointer="/idempotency_key")
         if known is not None:
             return known
-    if request.id is None or not exists(Task, request.id):
+    if request.id is None:
         return None
     known = Task.objects.filter(id=request.id).first()
     if known is not None and (known.tenant_id != request.tenant or _is_other_request(request, known, digest)):

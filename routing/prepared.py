@@ -84,22 +84,15 @@ class Prepared:
         return list(compiler.apply_converters(found, converters)) if found and converters else found
 
 
-def exists(model: type[Model], key: Any) -> bool:
-    """Return True if there is a row with this primary key."""
-    field: Any = model._meta.pk
-    quote = connection.ops.quote_name
-    with direct() as cursor:
-        sql = f"SELECT 1 FROM {quote(model._meta.db_table)} WHERE {quote(field.column)} = %s"
-        cursor.execute(sql, [field.get_db_prep_value(key, connection)])
-        return cursor.fetchone() is not None
+def insert(row: Model, *, only_if_missing: bool = False) -> None:
+    """Insert a new row as ``save(force_insert=True)`` does, without signals.
 
-
-def insert(row: Model) -> None:
-    """Insert a new row as ``save(force_insert=True)`` does, without signals. Raises ``IntegrityError``."""
+    Raises ``IntegrityError``, also for a row that is there already unless ``only_if_missing``.
+    """
     sql, columns = _insertion(type(row))
     values = [prepare(getattr(row, name)) for name, prepare in columns]
     with direct() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute(f"{sql} ON CONFLICT DO NOTHING" if only_if_missing else sql, values)
     row._state.adding, row._state.db = False, connection.alias
 
 

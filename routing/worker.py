@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -558,6 +559,13 @@ def _renew_connections(**_: Any) -> None:
 def _left(task: Any = None, retval: Any = None, **_: Any) -> None:
     if runtime.cache_info().currsize:
         runtime().left(task.request, str(retval))
+
+
+@signals.worker_ready.connect
+def _freeze(**_: Any) -> None:
+    """Keep what was loaded out of the garbage collector, whose full collection would halt every thread for long."""
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_shutting_down.connect

@@ -1,13 +1,11 @@
 """Prepared statements do what the ORM does."""
 
-from uuid import uuid4
-
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from routing.models import Revision, Task, Tenant, new_id
-from routing.prepared import Prepared, direct, exists, insert
+from routing.prepared import Prepared, direct, insert
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +49,14 @@ class TestInsert:
         with pytest.raises(IntegrityError), transaction.atomic():
             insert(task)
 
+    def test_leaves_a_row_that_is_there_as_it_is_where_it_may(self, task: Task) -> None:
+        insert(task)
+        task.detail = "changed"
+
+        insert(task, only_if_missing=True)
+
+        assert Task.objects.get().detail == ""
+
 
 class TestDirect:
     def test_reports_the_databases_errors_as_django_does(self) -> None:
@@ -77,14 +83,6 @@ class TestDirect:
             cursor.execute("SELECT %s", ["x"])
 
         assert len(queries) == 1
-
-
-class TestExists:
-    def test_knows_the_rows_that_are_there(self, task: Task) -> None:
-        insert(task)
-
-        assert exists(Task, task.id)
-        assert not exists(Task, uuid4())
 
 
 class TestRows:
