@@ -43,7 +43,7 @@ class TestSimulateCommand:
         assert "no difference" in self.said(against="balanced")
 
     def test_refuses_an_unknown_strategy(self) -> None:
-        with pytest.raises(CommandError, match=r"No strategy is called 'best'\. Known: balanced"):
+        with pytest.raises(CommandError, match=r"No strategy is called 'best'\. Known: adaptive, balanced"):
             self.said(strategy="best")
 
     @pytest.mark.parametrize(
