@@ -39,6 +39,7 @@ STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
 TRIM_S = 5.0
+CHECKPOINT_S = 0.2
 MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
@@ -60,6 +61,16 @@ class Controller:
 
     def run(self) -> None:
         """Lead whenever nobody else does, until ``stop``."""
+        ended = threading.Event()
+        checkpoints = threading.Thread(target=_checkpoint, args=(ended,), name="checkpoints", daemon=True)
+        checkpoints.start()
+        try:
+            self._lead()
+        finally:
+            ended.set()
+            checkpoints.join()
+
+    def _lead(self) -> None:
         while not self.stopping.is_set():
             epoch = self._wait_for_lead()
             if epoch is None:
@@ -109,6 +120,17 @@ class Controller:
             log.warning("controller: %d messages could not be sent: %s", len(messages), error)
             return False
         return True
+
+
+def _checkpoint(ended: threading.Event) -> None:
+    """Keep the database's log short until ``ended``; run in a thread of its own."""
+    while not ended.wait(CHECKPOINT_S):
+        try:
+            ledger.checkpoint()
+        except DatabaseError as error:
+            log.debug("controller: no checkpoint now (%s)", error)
+            connection.close()
+    connection.close()
 
 
 class _Reign:
