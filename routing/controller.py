@@ -26,6 +26,7 @@ from routing import broker, celery_task, ledger, registry
 from routing import events as e
 from routing.failpoints import failpoint
 from routing.fleet import Fleet
+from routing.line import Line
 from routing.live import Live
 from routing.models import Command
 
@@ -140,7 +141,7 @@ class _Reign:
         self.controller = controller
         self.epoch = epoch
         self.bus = broker.client(BUS_S)
-        self.line = broker.Line(self.bus.connection_pool)
+        self.line = Line(self.bus.connection_pool)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position
