@@ -340,4 +340,4 @@ class _Contest:
         return place.below, self._share.start_tag(tenant), place.arrival
 
     def _usual_s(self, skill: tuple[str, str], bucket: int) -> float:
-        return self._estimates.usual_s(skill, 2.0**bucket)
+        return self._estimates.usual_in(skill, bucket)
