@@ -23,6 +23,7 @@ from routing.strategies import Candidate, Occasion, Ranked
 
 KEPT_CANDIDATES = 8  # of a decision, best first
 KEPT_EXCLUSIONS = 8
+KEPT_BACK = 3  # free agents that a gate kept back are scored, up to so many
 SHORTLIST = 12  # of more free agents than this, only the best by what was reckoned before are weighed anew
 RANKED_S = 1.0  # that reckoning is so old at most
 KEPT_RANKINGS = 200
@@ -174,7 +175,10 @@ class Assignment:
             policy=policy.name,
             revision=self.policies.revision,
             strategy=policy.strategy,
-            candidates=_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
+            candidates=(
+                *_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
+                *self._kept_back(admission.excluded, task, occasion, now),
+            ),
             waited_for=task.waited_for,
             shadow=_shadow(policy, candidates, occasion),
             **self._left_out(lane, {c.agent for c in candidates}, admission.excluded),
@@ -222,6 +226,15 @@ class Assignment:
             chosen_at=self._chosen.get(name, 0),
             failed_before=name in task.failed_on,
         )
+
+    def _kept_back(
+        self, excluded: Mapping[str, str], task: LiveTask, occasion: Occasion, now: float
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield what some of those would have scored that a gate kept back: then it can be told what that costs."""
+        if excluded:
+            kept = self._candidates(list(islice(excluded, KEPT_BACK)), task, now)
+            ranked = strategies.rank(kept, strategy=task.policy.strategy, occasion=occasion)
+            yield from ({**told, "admitted": False} for told in _told(ranked, task.policy.strategy, occasion))
 
     def _few(self, free: AbstractSet[str], task: LiveTask, lane: Lane, now: float) -> Collection[str]:
         """Return the free agents that are worth a score: all of them, but of very many only the likeliest."""
@@ -288,6 +301,7 @@ def _told(ranked: Sequence[Ranked], strategy: str, occasion: Occasion) -> tuple[
             "agent": r.candidate.agent,
             "score": round(r.score, 6),
             "terms": {name: round(value, 6) for name, value in terms(r.candidate, occasion).items()},
+            **({"failed_before": True} if r.candidate.failed_before else {}),
         }
         for r in ranked
     )
