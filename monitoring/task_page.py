@@ -11,6 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from monitoring import queries, words
+from routing import waiting
 from routing.artifacts import ArtifactError, Store
 from routing.models import TERMINAL, Artifact, Attempt, Decision, Task, TaskEvent
 
@@ -42,6 +43,7 @@ def context(task: Task) -> dict[str, Any]:
     last = events.filter(kind="progress").order_by("-seq").first()
     return {
         "task": task,
+        "detail": waiting.detail(task),
         "ended": task.state in TERMINAL,
         "durations": durations(task, timezone.now()),
         "progress_message": str(last.data.get("message") or "") if last else "",

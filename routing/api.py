@@ -19,8 +19,8 @@ from ninja import Body, NinjaAPI, Query, Schema, Status
 from ninja.params.functions import Header
 from ninja.parser import Parser
 
-from routing import artifacts, errors, lifecycle, listing, payloads, problems, schemas
-from routing.access import Caller, Needs
+from routing import agent_api, artifacts, errors, feedback, lifecycle, listing, payloads, problems, schemas
+from routing.access import Caller, Needs, caller
 from routing.models import Artifact, Scope, Task, TaskState
 
 ENVELOPE_BYTES = 65_536  # of a request around its input
@@ -55,9 +55,8 @@ api = NinjaAPI(
 )
 problems.install(api)
 
-REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): schemas.Problem}
+REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 429, 503}): schemas.Problem}
 reads_tasks, writes_tasks = Needs(Scope.TASKS_READ), Needs(Scope.TASKS_WRITE)
-reads_agents = Needs(Scope.AGENTS_READ)
 
 
 @api.post("/tasks", auth=writes_tasks, response={201: schemas.TaskOut, 200: schemas.TaskOut, **REFUSALS})
@@ -126,6 +125,20 @@ async def cancel_task(
     return Status(200 if task.finished_at else 202, listing.task_out(task))
 
 
+@api.get("/tasks/{uuid:task_id}/decision", auth=reads_tasks, response={200: schemas.DecisionsOut, **REFUSALS})
+def get_decision(request: HttpRequest, task_id: UUID) -> schemas.DecisionsOut:
+    """Return why each attempt of a task went to its agent: candidates with scores, who was left out and why."""
+    return listing.decisions(listing.find_task(caller(request).tenant, task_id))
+
+
+@api.post("/tasks/{uuid:task_id}/feedback", auth=writes_tasks, response={200: schemas.FeedbackOut, **REFUSALS})
+def give_feedback(request: HttpRequest, task_id: UUID, said: schemas.FeedbackIn) -> schemas.FeedbackOut:
+    """Say how good a completed task's output is. It counts as quality where agents are chosen."""
+    who = caller(request)
+    row = feedback.give(task_id, tenant=who.tenant, by=who.name, score=said.score, comment=said.comment)
+    return listing.feedback_out(row)
+
+
 @api.get("/tasks/{uuid:task_id}/artifacts/{int:seq}", auth=reads_tasks, response=REFUSALS)
 async def get_artifact(request: HttpRequest, task_id: UUID, seq: int) -> StreamingHttpResponse:
     """Download a file that an attempt produced, always as an attachment."""
@@ -141,21 +154,7 @@ async def get_artifact(request: HttpRequest, task_id: UUID, seq: int) -> Streami
     return StreamingHttpResponse(_chunks(file), content_type="application/octet-stream", headers=headers)
 
 
-@api.get("/agents", auth=reads_agents, response={200: schemas.AgentList, **REFUSALS})
-def list_agents(request: HttpRequest) -> schemas.AgentList:
-    """List the agents."""
-    return listing.agent_list(caller(request).tenant)
-
-
-@api.get("/skills", auth=reads_agents, response={200: schemas.SkillList, **REFUSALS})
-def list_skills(request: HttpRequest) -> schemas.SkillList:
-    """List the skills, with the JSON Schemas of their input and output."""
-    return listing.skill_list(caller(request).tenant)
-
-
-def caller(request: HttpRequest) -> Caller:
-    """Return who calls, as ``routing.access`` has found."""
-    return request.auth  # type: ignore[attr-defined, no-any-return]
+api.add_router("", agent_api.router)
 
 
 def _request(who: Caller, task: schemas.TaskIn, header_key: str | None = None) -> lifecycle.Request:
@@ -165,6 +164,7 @@ def _request(who: Caller, task: schemas.TaskIn, header_key: str | None = None) -
         raise errors.BadInput(why=why, pointer="/idempotency_key")
     asked = {field: getattr(task, field) for field in schemas.TaskIn.model_fields}
     asked["idempotency_key"] = task.idempotency_key or header_key
+    asked["throttle"] = lifecycle.Throttle(**task.throttle.model_dump()) if task.throttle else None
     return lifecycle.Request(**asked, tenant=who.tenant, origin=who.origin)
 
 

@@ -26,6 +26,7 @@ from kombu.utils import json as kombu_json
 
 from routing.celery_task import SubmissionRefused, task_uuid
 from routing.models import CeleryState, ChordPart, Command, Task, TaskState
+from routing.prepared import direct, insert
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +129,9 @@ class LedgerBackend(_Store):  # type: ignore[misc]
         if not ok:
             self._count_bad(request, part)
             return
-        ChordPart.objects.bulk_create([part], ignore_conflicts=True)
+        insert(part, only_if_missing=True)
         # Without a lock: of members that end at once, the last to be inserted sees all of them.
-        if ChordPart.objects.filter(group_id=group_id, ok=True).count() == self._chord(group_id).get("size"):
+        if _is_header_complete(group_id):
             self._submit_body(request)
 
     def _submit_body(self, request: Any) -> None:
@@ -170,6 +171,20 @@ class LedgerBackend(_Store):  # type: ignore[misc]
             CeleryState.objects.get_or_create(key=key, defaults={"value": "{}", "expires_at": timezone.now() + KEEP})
             value = locked.get()
         return dict(kombu_json.loads(value))
+
+
+def _is_header_complete(group_id: str) -> bool:
+    """Return True if as many members of the chord's header have succeeded as it has."""
+    with direct() as cursor:
+        cursor.execute(_COUNTED, (group_id, f"chord-{group_id}"))
+        members, chord = cursor.fetchone()
+    return bool(chord) and members == kombu_json.loads(chord).get("size")
+
+
+_COUNTED = (
+    f'SELECT (SELECT COUNT(*) FROM "{ChordPart._meta.db_table}" WHERE "group_id" = %s AND "ok"), '
+    f'(SELECT "value" FROM "{CeleryState._meta.db_table}" WHERE "key" = %s)'
+)  # for every member of every chord: the ORM takes ten times as long
 
 
 def _header_results(parts: Iterable[ChordPart], shape: Any) -> list[Any]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -33,6 +35,8 @@ WORKERS = "a2a:workers"  # channel: stop these attempts; the registry has change
 SNAPSHOT = "a2a:snapshot"  # the live state in one JSON value, gone when the controller is silent
 MARKER = "a2a:marker"  # set by the leader; its absence means that Redis lost its data
 RING_PAUSE_S = 0.005  # many rings in so short a time become one
+RING_PATIENCE_S = 0.01  # whoever submits waits so long for Redis; after that a thread does
+RING_REST_S = 1.0  # and for so long at least
 CLAIM_S = 24 * 3600  # how long a claim or a fence is kept
 FENCED = b"fenced"
 
@@ -45,10 +49,71 @@ def client(timeout_s: float = 2.0) -> redis.Redis:
     return redis.Redis.from_url(
         settings.A2A_REDIS_URL,
         socket_timeout=timeout_s,
-        socket_connect_timeout=1,
+        socket_connect_timeout=min(1.0, timeout_s),
         health_check_interval=5,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+class Line:
+    """One connection to Redis, for one thread at a time.
+
+    redis-py's client takes three times as long for a command: it picks a connection and gathers figures for each.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.process = os.getpid()  # a forked child must not speak over its parent's
+        # Without health checks: a connection that broke while nobody spoke is found out, and made again, by ``ask``.
+        options = {**pool.connection_kwargs, "health_check_interval": 0, "protocol": 2}
+        self._connection = pool.connection_class(**options)
+
+    def ask(self, *command: Any) -> Any:
+        """Return Redis' answer to the command. Raises ``redis.RedisError``."""
+        return self.ask_all([command])[0]
+
+    def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the answers to all commands, sent in one go. Raises the first ``redis.RedisError`` among them.
+
+        Over a connection that turns out to be closed they may be sent twice.
+        """
+        packed = self._connection.pack_commands(commands)
+        try:
+            return self._exchange(packed, len(commands))
+        except redis.ConnectionError:
+            return self._exchange(packed, len(commands))
+
+    def _exchange(self, packed: Sequence[bytes], answers: int) -> list[Any]:
+        connection = self._connection
+        connection.send_packed_command(packed, check_health=False)
+        if answers == 1:
+            return [connection.read_response()]
+        found: list[Any] = []
+        for _ in range(answers):  # each has to be read, lest the next command gets it
+            try:
+                found.append(connection.read_response())
+            except redis.ResponseError as error:
+                found.append(error)
+        for answer in found:
+            if isinstance(answer, redis.ResponseError):
+                raise answer
+        return found
+
+    def close(self) -> None:
+        """Drop the connection; the next command makes a new one."""
+        self._connection.disconnect()
+
+
+_lines = threading.local()
+
+
+def line() -> Line:
+    """Return this thread's line to Redis."""
+    known: Line | None = getattr(_lines, "line", None)
+    pool = client().connection_pool
+    if known is None or known.pool is not pool or known.process != os.getpid():
+        known = _lines.line = Line(pool)
+    return known
 
 
 def claim_key(task: str, attempt: int) -> str:
@@ -66,50 +131,111 @@ return redis.call('get', KEYS[1])
 """
 
 
-def claim(bus: Any, key: str, token: str, started: bytes) -> bool:
+def claim(key: str, token: str, started: bytes) -> bool:
     """Return True if the attempt is the token's from now on, or was before; the ``started`` facts go to the stream."""
-    return bool(bus.execute_command("EVAL", _CLAIM, 2, key, FACTS, token, CLAIM_S, started) == token.encode())
+    return bool(line().ask("EVAL", _CLAIM, 2, key, FACTS, token, CLAIM_S, started) == token.encode())
 
 
-def tell(bus: Any, facts: bytes) -> None:
-    """Append an entry, a JSON array of facts, to the stream. redis-py's own ``xadd`` takes twice as long."""
-    bus.execute_command("XADD", FACTS, "*", "e", facts)
+def is_fenced(key: str) -> bool:
+    """Return True if the attempt with this claim was given up."""
+    return bool(line().ask("GET", key) == FENCED)
+
+
+def tell(facts: bytes) -> None:
+    """Append an entry, a JSON array of facts, to the stream."""
+    line().ask("XADD", FACTS, "*", "e", facts)
 
 
 # ---- ringing the controller -------------------------------------------------------------------------------------
 
 
+class News(StrEnum):
+    """What the controller is rung for."""
+
+    TASKS = "tasks"  # to be accepted
+    ANY = "any"  # requests, a changed registry
+
+
+_RINGS = {News.TASKS: b'[{"k":"ring","w":"tasks"}]', News.ANY: b'[{"k":"ring"}]'}
+
+
 class _Bell(threading.Thread):
-    """Rings without making the caller wait: at once, and again no sooner than ``RING_PAUSE_S`` after that."""
+    """Rings at once, and again no sooner than ``RING_PAUSE_S`` after that.
+
+    The caller rings itself, which takes less than waking a thread. While Redis is slow or away, and for what comes
+    in the pause, this thread does.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="bell", daemon=True)
-        self.pulled = threading.Event()
+        self._pulled = threading.Event()
+        self._news: set[News] = set()
+        self._quick: Line | None = None
+        self._is_quick = threading.Lock()  # held while a caller rings
+        self._is_well = True  # Redis answered last time
+        self._rung_at = 0.0
+        self._quick_again_at = 0.0  # callers that found it slow leave it to the thread until then
+
+    def pull(self, news: News) -> None:
+        """Ring for ``news``. Never fails, and takes ``RING_PATIENCE_S`` at most."""
+        if not (self._is_well and self._may_ring() and self._ring_quickly(news)):
+            self._news.add(news)
+            self._pulled.set()
 
     def run(self) -> None:
         while True:
-            self.pulled.wait()
-            self.pulled.clear()
+            self._pulled.wait()
+            time.sleep(max(0.0, self._rung_at + RING_PAUSE_S - time.monotonic()))
+            self._pulled.clear()
+            news = set(self._news)
+            self._news -= news  # what was added since pulls again
             try:
-                tell(client(), b'[{"k":"ring"}]')
-                time.sleep(RING_PAUSE_S)
+                tell(_RINGS[News.ANY if News.ANY in news else News.TASKS])
+                self._rung_at, self._is_well = time.monotonic(), True
             except redis.RedisError:
+                self._is_well = False
                 time.sleep(0.1)  # the controller looks into the ledger by itself meanwhile
+
+    def _may_ring(self) -> bool:
+        free_at = max(self._rung_at + RING_PAUSE_S, self._quick_again_at)
+        return not self._pulled.is_set() and time.monotonic() > free_at
+
+    def _ring_quickly(self, news: News) -> bool:
+        """Return True if the ring is in the stream; False if another caller rings now, or Redis does not answer."""
+        if not self._is_quick.acquire(blocking=False):
+            return False
+        try:
+            pool = client(RING_PATIENCE_S).connection_pool
+            if self._quick is None or self._quick.pool is not pool:
+                self._quick = Line(pool)
+            self._quick.ask("XADD", FACTS, "*", "e", _RINGS[news])
+            self._rung_at = time.monotonic()
+            return True
+        except redis.RedisError:
+            self._is_well, self._quick_again_at = False, time.monotonic() + RING_REST_S
+            return False
+        finally:
+            self._is_quick.release()
 
 
 _bell: _Bell | None = None
 _bell_lock = threading.Lock()
 
 
-def ring() -> None:
-    """Tell the controller that there is something new in the ledger. Never fails and never waits."""
+def ring(news: News = News.ANY) -> None:
+    """Tell the controller that there is something new in the ledger. Never fails, and hardly waits."""
     global _bell
     if _bell is None or not _bell.is_alive():  # a forked child has no threads
         with _bell_lock:
             if _bell is None or not _bell.is_alive():
                 _bell = _Bell()
                 _bell.start()
-    _bell.pulled.set()
+    _bell.pull(news)
+
+
+def ring_for_tasks() -> None:
+    """Tell the controller that there are new tasks. Never fails, and hardly waits."""
+    ring(News.TASKS)
 
 
 # ---- what workers report ----------------------------------------------------------------------------------------
@@ -121,8 +247,7 @@ class Reporter:
     It writes at once when idle; what comes while a write is under way goes together in the next one.
     """
 
-    def __init__(self, bus: redis.Redis, *, patience_s: float = 120.0) -> None:
-        self._bus = bus
+    def __init__(self, *, patience_s: float = 120.0) -> None:
         self._patience_s = patience_s
         self._queue: list[tuple[bytes, Future[None] | None]] = []
         self._ready = threading.Condition()
@@ -162,7 +287,7 @@ class Reporter:
         entry = b"[" + b",".join(fact for fact, _ in batch) + b"]"
         while True:
             try:
-                tell(self._bus, entry)
+                tell(entry)
                 break
             except redis.RedisError as error:
                 # A write whose answer was lost may have happened: facts may come twice, and twice does no harm.
@@ -240,6 +365,7 @@ class Publisher:
         self._app = app
         self._connection: Any = None
         self._producer: Any = None
+        self._line: Line | None = None
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Send all messages. Raises ``kombu.exceptions.OperationalError`` when the broker is out of reach."""
@@ -266,15 +392,9 @@ class Publisher:
         queues: dict[str, list[bytes]] = {}
         for message in messages:
             queues.setdefault(message.queue, []).append(_json(envelope(message)))
-        bus = self._producer.channel.client
-        if len(queues) == 1:
-            [(queue, envelopes)] = queues.items()
-            bus.execute_command("LPUSH", queue, *envelopes)  # a pipeline of one takes twice as long
-            return
-        pipe = bus.pipeline(transaction=False)
-        for queue, envelopes in queues.items():
-            pipe.lpush(queue, *envelopes)
-        pipe.execute()
+        if self._line is None:
+            self._line = Line(self._producer.channel.client.connection_pool)
+        self._line.ask_all([("LPUSH", queue, *envelopes) for queue, envelopes in queues.items()])
 
     def _send(self, message: Message) -> None:
         self._producer.publish(
@@ -289,7 +409,10 @@ class Publisher:
 
     def close(self) -> None:
         """Drop the connection; the next ``publish`` makes a new one."""
-        connection, self._connection, self._producer = self._connection, None, None
+        line, connection = self._line, self._connection
+        self._line = self._connection = self._producer = None
+        if line is not None:
+            line.close()
         if connection is not None:
             try:
                 connection.release()

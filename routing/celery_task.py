@@ -26,8 +26,9 @@ NAME = "routing.run_agent_task"
 PATIENCE_S = 60.0
 CONTINUATIONS = ("callbacks", "errbacks", "chain", "chord")  # in the third part of a message's body
 OPTIONS = frozenset(
-    {"tenant", "version", "priority", "labels", "agent", "exclude", "timeout_s", "max_attempts"}
+    {"tenant", "version", "priority", "labels", "requires", "agent", "exclude", "timeout_s", "max_attempts"}
     | {"idempotency_key", "context", "deadline"}
+    | {"size", "concurrency_key", "affinity", "singleton", "debounce_s", "debounce_key", "throttle", "budget"}
 )  # keywords of run_agent_task that are not the skill and its input
 
 
@@ -162,6 +163,8 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
         raise errors.BadInput(why=f"run_agent_task was called wrongly: {error}.") from None
     if options.get("context") is not None:
         options["context"] = task_uuid(str(options["context"]))
+    if options.get("throttle") is not None:
+        options["throttle"] = _throttle(options["throttle"])
     has_continuation = any(embed.get(name) for name in CONTINUATIONS) or headers.get("group")
     eta, expires = call["headers"].get("eta"), call["headers"].get("expires")
     parent = headers.get("parent_id")
@@ -242,6 +245,15 @@ def message(
             {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
         ]
     return Message(queue=f"agent.{agent}", headers=headers, properties=properties, body=body)
+
+
+def _throttle(value: Any) -> lifecycle.Throttle:
+    """Return the throttle that a call describes. Raises ``BadInput``."""
+    try:
+        return lifecycle.Throttle(**value)
+    except TypeError:
+        why = "A throttle is {'limit': 10, 'period_s': 60}, and 'key' if it is not the skill's name."
+        raise errors.BadInput(why=why, pointer="/throttle") from None
 
 
 def _moment(value: Any) -> datetime | None:

@@ -13,28 +13,28 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import celery
 import orjson
 import redis
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 
-from routing import broker, celery_task, ledger, registry
+from routing import broker, celery_task, ledger, registry, rulebook
 from routing import events as e
 from routing.failpoints import failpoint
 from routing.fleet import Fleet
 from routing.live import Live
 from routing.models import Command
+from routing.standby import Standby
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # stream entries read at once
 LOOK_S = 0.5  # how often the ledger is looked into without a ring
 RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
-TAKE_OVER_S = 2.0  # a leader whose beat stands still so long has lost the lead
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
@@ -43,6 +43,8 @@ MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
 RETENTION_S = 3600.0
+MAX_RETRY_IN_S = 7 * 24 * 3600.0  # an agent that asks for later gets this
+MOST_USED = 1e15  # of anything, by one attempt
 KEPT_CALLS = 5_000  # inputs kept from acceptance to dispatch
 KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so that waiting tasks cost little memory
 
@@ -50,8 +52,8 @@ KEPT_CALL_BYTES = 16_384  # a larger input is read again when it is sent, so tha
 class Controller:
     """One controller process: a standby until it leads."""
 
-    def __init__(self, *, look_s: float = LOOK_S) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, *, look_s: float = LOOK_S, name: str = "") -> None:
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = threading.Event()
         self._look_s = look_s
         self._publisher = broker.Publisher(celery.current_app)
@@ -61,7 +63,7 @@ class Controller:
     def run(self) -> None:
         """Lead whenever nobody else does, until ``stop``."""
         while not self.stopping.is_set():
-            epoch = self._wait_for_lead()
+            epoch = Standby(self.name, self.stopping).wait()
             if epoch is None:
                 return
             log.info("controller: leading, epoch %d", epoch)
@@ -76,28 +78,6 @@ class Controller:
     def stop(self) -> None:
         """End after the batch at hand."""
         self.stopping.set()
-
-    def _wait_for_lead(self) -> int | None:
-        """Return the epoch that this process leads in, or None when it should stop."""
-        seen, since, said = None, time.monotonic(), False
-        while not self.stopping.is_set():
-            try:
-                close_old_connections()
-                row = ledger.controller_row()
-                if seen is None or (row.epoch, row.beat) != (seen.epoch, seen.beat):
-                    seen, since = row, time.monotonic()
-                if not row.holder or time.monotonic() - since > TAKE_OVER_S:
-                    epoch = ledger.take_lead(row, self.name)
-                    if epoch is not None:
-                        return epoch
-                elif not said:
-                    log.info("controller: standing by; %s leads", row.holder)
-                    said = True
-            except DatabaseError as error:
-                log.warning("controller: the database cannot be read (%s)", error)
-                connection.close()
-            self.stopping.wait(0.25)
-        return None
 
     def publish(self, messages: list[broker.Message]) -> bool:
         """Send Celery messages; False when the broker is out of reach. Leases send again what was lost."""
@@ -118,6 +98,7 @@ class _Reign:
         self.controller = controller
         self.epoch = epoch
         self.bus = broker.client(BUS_S)
+        self.line = broker.Line(self.bus.connection_pool)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position
@@ -138,6 +119,7 @@ class _Reign:
         """Take up what was in flight, then read, decide, commit and publish until the end."""
         now = self._now()
         effects = self._follow_registry(now)
+        self.fleet.recall(ledger.memory())
         for restored in ledger.live():
             effects += self.fleet.restore(restored, now)
         self._finish(effects, self.position, done=[], reset=True)
@@ -162,18 +144,20 @@ class _Reign:
             if self._unsent_at is not None and time.monotonic() - self._unsent_at > SEND_AGAIN_S:
                 self._unsent_at = None
                 effects += self.fleet.apply(e.MessagesLost(), now)
-        rung = False
+        rung: set[broker.News] = set()
         position = self.position
         for entry_id, facts in entries:
             position = entry_id
             for fact in facts:
-                if fact is _RING:
-                    rung = True
+                if isinstance(fact, broker.News):
+                    rung.add(fact)
                 else:
                     effects += self.fleet.apply(fact, now)
         done: list[UUID] = []
-        if rung or time.monotonic() - self._looked_at > self.controller._look_s:
+        if broker.News.ANY in rung or time.monotonic() - self._looked_at > self.controller._look_s:
             effects += self._look(now, done)
+        elif rung:
+            effects += self._take_tasks(now)
         if self._bus_is_up and len(entries) < BATCH:  # with everything heard, silence means something
             effects += self.fleet.due(now)
         self._finish(effects, position, done)
@@ -201,13 +185,14 @@ class _Reign:
 
     def _listen(self, position: str, wait_s: float) -> list[tuple[str, list[Any]]]:
         """Return what stands in the stream after ``position``, as soon as there is anything."""
-        answer: Any = self.bus.xread({broker.FACTS: position}, count=BATCH, block=max(1, int(wait_s * 1000)))
+        block_ms = max(1, int(wait_s * 1000))
+        answer = self.line.ask("XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", broker.FACTS, position)
         found = answer[0][1] if answer else ()
-        return [(entry_id.decode(), decode(fields.get(b"e", b"[]"))) for entry_id, fields in found]
+        return [(entry_id.decode(), decode(_field(fields, b"e"))) for entry_id, fields in found]
 
     def _can_wait(self, entries: list[tuple[str, list[Any]]]) -> bool:
         """Return True if nobody waits for an agent: then starts and ends go into one commit with what comes soon."""
-        rung = any(fact is _RING for _, facts in entries for fact in facts)
+        rung = any(isinstance(fact, broker.News) for _, facts in entries for fact in facts)
         return not rung and len(entries) < BATCH and not self.fleet.is_pressed
 
     def _answers(self) -> bool:
@@ -246,21 +231,36 @@ class _Reign:
     def _look(self, now: float, done: list[UUID]) -> list[e.Effect]:
         """Take in what the ledger holds for us: new tasks, requests, a changed registry."""
         self._looked_at = time.monotonic()
-        effects = self._follow_registry(now)
-        tasks = ledger.unaccepted(BATCH)
-        for task in tasks:
-            self._keep_call(str(task.id), task.input, task.call)
-            effects += self.fleet.apply(e.Submitted(task=ledger.spec_of(task)), now)
-        if len(tasks) == BATCH:
-            self._looked_at = 0.0  # there is more
+        effects = self._follow_registry(now) + self._take_tasks(now)
         for command in ledger.open_commands():
             if command.kind == "cancel" and self._can_act_on(command):
                 effects += self.fleet.apply(
                     e.CancelAsked(task=str(command.task_id), by=command.by, reason=command.reason), now
                 )
                 done.append(command.id)
+            elif command.kind == "rate":
+                effects += self._rate(command, now)
+                done.append(command.id)
             elif command.kind == "settle":
                 self._settle(command.id)
+        return effects
+
+    def _rate(self, command: Command, now: float) -> list[e.Effect]:
+        """Let the fleet learn what somebody thinks of a task's output."""
+        said: Any = command.data
+        skill = (said["skill"][0], said["skill"][1])
+        rated = e.Rated(agent=said["agent"], skill=skill, score=said["score"], before=said["before"])
+        return self.fleet.apply(rated, now)
+
+    def _take_tasks(self, now: float) -> list[e.Effect]:
+        """Take in new tasks."""
+        effects: list[e.Effect] = []
+        tasks = ledger.unaccepted(BATCH)
+        for task in tasks:
+            self._keep_call(str(task.id), task.input, task.call)
+            effects += self.fleet.apply(e.Submitted(task=ledger.spec_of(task)), now)
+        if len(tasks) == BATCH:
+            self._looked_at = 0.0  # there is more
         return effects
 
     def _can_act_on(self, command: Command) -> bool:
@@ -274,16 +274,16 @@ class _Reign:
         self.revision = revision
         registry.forget()
         self.live.revision = revision
-        agents, strategies = registry.agent_specs(), registry.strategies()
-        return self.fleet.apply(e.AgentsChanged(agents=agents, strategies=strategies), now)
+        return self.fleet.apply(rulebook.fact(), now)
 
     # ---- writing and telling ------------------------------------------------------------------------------------
 
     def _finish(self, effects: list[e.Effect], position: str, done: list[UUID], *, reset: bool = False) -> None:
         """Commit, then publish. Nobody learns of anything that is not committed."""
         changed = any(isinstance(effect, e.Recorded) for effect in effects)
+        learned = any(isinstance(effect, e.Remembered) for effect in effects)
         stale = time.monotonic() - self._renewed_at > RENEW_S
-        if changed or done or reset or stale:  # beats alone are read again after a restart, which does no harm
+        if changed or learned or done or reset or stale:  # beats alone are read again after a restart
             failpoint("before_commit")
             self._commit(effects, position, done, step=1 if changed or reset else 0)
             failpoint("after_commit")
@@ -351,7 +351,7 @@ class _Reign:
         for d in dispatches:
             known = self._calls.get(d.task) or fetched.get(d.task)
             task = self.fleet.tasks.get(d.task)
-            if known is None or task is None or task.attempt != d.attempt:
+            if known is None or task is None or task.flight(d.attempt) is None:
                 continue  # it ended in the same batch
             value, call = known
             messages.append(
@@ -381,7 +381,7 @@ class _Reign:
             if r.kind in ledger.TERMINAL_KINDS or r.call is not None:
                 self._calls.pop(r.task, None)
         try:
-            self.live.publish(self.bus if self._bus_is_up else None, recorded, reset=reset)
+            self.live.publish(self.line if self._bus_is_up else None, recorded, reset=reset)
         except redis.RedisError as error:
             self._lose_bus(error)
 
@@ -417,11 +417,14 @@ class _Reign:
 
 # ---- the log's language -----------------------------------------------------------------------------------------
 
-_RING = object()
-
 
 def _entry_key(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
+
+
+def _field(fields: Sequence[bytes], name: bytes) -> bytes:
+    """Return the value of a stream entry's field, an empty list of facts where it has none of that name."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name, b"[]")
 
 
 def decode(entry: bytes) -> list[Any]:
@@ -453,7 +456,8 @@ def _finished(raw: Mapping[str, Any]) -> e.Finished:
         **_attempt(raw),
         output=raw.get("o"),
         error=None if error is None else _is(dict, error),
-        retry_in_s=None if retry_in_s is None else max(0.0, float(retry_in_s)),
+        usage={str(unit): min(MOST_USED, max(0.0, float(amount))) for unit, amount in raw.get("u", {}).items()},
+        retry_in_s=None if retry_in_s is None else min(max(0.0, float(retry_in_s)), MAX_RETRY_IN_S),
         call=None if call is None else _is(dict, call),
     )
 
@@ -475,6 +479,7 @@ def _beat(raw: Mapping[str, Any]) -> e.Beat:
         incarnation=_is(str, raw["i"]),
         threads=_is(int, raw["n"]),
         attempts=tuple((_is(str, task), _is(int, attempt)) for task, attempt in raw["f"]),
+        serves=None if raw.get("s") is None else frozenset(_is(str, name) for name in _is(list, raw["s"])),
         draining=_is(bool, raw["d"]),
     )
 
@@ -486,7 +491,7 @@ def _is(kind: type, value: Any) -> Any:
 
 
 _READERS: dict[str, Any] = {
-    "ring": lambda r: _RING,
+    "ring": lambda r: broker.News(r.get("w", broker.News.ANY)),
     "started": lambda r: e.Started(**_attempt(r), worker=_is(str, r["w"]), incarnation=_is(str, r.get("i", ""))),
     "finished": _finished,
     "progress": _noted,

@@ -24,13 +24,13 @@ class BadInput(RoutingError):
 
 
 class Malformed(RoutingError):
-    """The body is not acceptable JSON: {why}"""
+    """This is not acceptable JSON: {why}"""
 
     kind, status = "malformed", 400
 
 
 class TooLarge(RoutingError):
-    """The input has {size} bytes; at most {limit} are accepted. Put large data in a file and pass its address."""
+    """It has {size} bytes; at most {limit} are accepted. Put large data in a file and pass its address."""
 
     kind, status = "too-large", 413
 
@@ -75,6 +75,42 @@ class AlreadyEnded(RoutingError):
     """The task has ended already ({state}), so it cannot be canceled."""
 
     kind, status = "already-ended", 409
+
+
+class SingletonLives(RoutingError):
+    """Task {id} with the singleton key {key!r} has not ended. A Celery call cannot stand for it: wait for that one."""
+
+    kind, status = "singleton-lives", 409
+
+
+class Throttled(RoutingError):
+    """{limit} tasks with the throttle key {key!r} came within {period} s. Try again in {wait} s."""
+
+    kind, status = "throttled", 429
+
+
+class Contained(RoutingError):
+    """{why}"""
+
+    kind, status = "contained", 503
+
+
+class NotCompleted(RoutingError):
+    """Only the output of a completed task can be judged; this one is {state}."""
+
+    kind, status = "not-completed", 409
+
+
+class NoSuchAgent(RoutingError):
+    """No agent {name!r}."""
+
+    kind, status = "no-such-agent", 404
+
+
+class NameTaken(RoutingError):
+    """The name {name!r} is taken by an agent that is not yours. Choose another one."""
+
+    kind, status = "name-taken", 409
 
 
 class BadRegistration(RoutingError):

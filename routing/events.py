@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:  # they speak of tasks, so they import this module
+    from routing.budget_rules import BudgetSpec
+    from routing.containment import Containment
+    from routing.limit_rules import LimitSpec
+    from routing.policies import PolicySpec
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -31,6 +37,7 @@ class TaskSpec:
     version: str = ""  # "" accepts any
     priority: int = 5  # 0..9, higher goes first
     labels: Labels = ()
+    requires: str = ""  # a selector over the agent's labels, in its canonical form; "" asks for nothing more
     pinned: str = ""  # "" leaves the choice to the policy
     excluded: tuple[str, ...] = ()
     not_before: float | None = None
@@ -38,6 +45,12 @@ class TaskSpec:
     timeout_s: float = 300.0  # one attempt may work so long
     max_attempts: int = 3  # attempts that began
     created_at: float = 0.0
+    size: float = 1.0  # how much work it is, without a unit; only tasks of one skill are compared by it
+    concurrency_key: str = ""  # of tasks with the same one a limit lets only so many run
+    affinity: str = ""  # tasks with the same one like the same agent
+    context: str = ""  # the piece of work it is part of
+    budget: tuple[tuple[str, float], ...] = ()  # (unit, amount): the task's own caps over all its attempts
+    idempotent: bool = False  # doing it twice does no harm, so a second attempt may fly beside a slow one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +78,16 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentsChanged:
-    """The whole registry, after a change. ``strategies`` maps (tenant, skill) to a strategy's name."""
+class RegistryChanged:
+    """The whole registry, after a change: who is there, and by which rules tasks are routed."""
 
     agents: tuple[AgentSpec, ...]
-    strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    policies: tuple[PolicySpec, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    budgets: tuple[BudgetSpec, ...] = ()
+    containments: tuple[Containment, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)  # tenant → share, 1 where none is given
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +132,28 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The attempt ended: ``error`` None means it succeeded and ``output`` is its result."""
+    """The attempt ended: ``error`` None means it succeeded and ``output`` is its result.
+
+    ``usage`` is what the agent says the attempt has used, by unit: "usd", "tokens".
+    """
 
     task: str
     attempt: int
     output: Any = None
     error: Error | None = None
+    usage: Mapping[str, float] = field(default_factory=dict)
     retry_in_s: float | None = None  # the agent itself asks for another attempt after so long
     call: Mapping[str, Any] | None = None  # and this is the Celery call to make then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """Somebody judged the output of an attempt that had succeeded; ``before`` is what it counted until now, 0..1."""
+
+    agent: str
+    skill: tuple[str, str]
+    score: float  # 0..1
+    before: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +187,13 @@ class MessagesLost:
 
 Fact = (
     Submitted
-    | AgentsChanged
+    | RegistryChanged
     | Beat
     | WorkerGone
     | Started
     | Noted
     | Finished
+    | Rated
     | HandedBack
     | CancelAsked
     | Stalled
@@ -193,9 +226,14 @@ class Recorded:
 class DecisionMade:
     """Why this agent."""
 
+    policy: str
+    revision: int  # of the configuration
     strategy: str
     candidates: tuple[Mapping[str, Any], ...]  # {"agent", "score", "terms"}, best first
     exclusions: Mapping[str, str]  # agent → reason
+    more: int = 0  # candidates and exclusions that are not listed
+    waited_for: str = ""  # what the task waited for last, in words
+    shadow: Mapping[str, Any] | None = None  # what another strategy would have done: {"strategy", "agent"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +248,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """Attempts of the task up to this number must not begin any more."""
+    """This attempt must not begin any more."""
 
     task: str
     attempt: int
@@ -225,4 +263,13 @@ class Stop:
     reason: str  # canceled | stale
 
 
-Effect = Recorded | Dispatch | Fence | Stop
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """Something learned that a later controller should know: kept in the same commit, under its kind and name."""
+
+    kind: str  # breaker, rate, spent, estimate …
+    name: str
+    data: Any  # JSON; None: forget it
+
+
+Effect = Recorded | Dispatch | Fence | Stop | Remembered

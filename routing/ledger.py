@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,8 +17,10 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from routing import events as e
+from routing import registry
 from routing.artifacts import Store
-from routing.fleet import Restored
+from routing.failpoints import failpoint
+from routing.flights import Flight, Restored
 from routing.models import (
     TERMINAL,
     Artifact,
@@ -28,13 +31,17 @@ from routing.models import (
     Command,
     Controller,
     Decision,
+    Feedback,
+    FleetMemory,
     Task,
     TaskEvent,
     TaskState,
 )
-from routing.prepared import Prepared
+from routing.prepared import Prepared, direct
 
 SLICE = 500  # tasks deleted in one transaction
+PATIENCE_S = 0.5  # a standby waits so long for the controller's row
+IDLE_S = 5.0  # a transaction of the controller's may stand still so long, on PostgreSQL
 
 TERMINAL_KINDS = frozenset(str(state) for state in TERMINAL)
 ATTEMPT_ENDS = {"completed": AttemptState.COMPLETED, "failed": AttemptState.FAILED, "canceled": AttemptState.CANCELED}
@@ -53,10 +60,40 @@ def controller_row() -> Controller:
 
 
 def take_lead(seen: Controller, holder: str) -> int | None:
-    """Return the new epoch if this process leads from now on, None if somebody else was faster."""
+    """Return the new epoch if this process leads from now on, None if somebody else was faster.
+
+    Raises ``DatabaseError`` when the row is locked for longer than ``PATIENCE_S``.
+    """
     rows = Controller.objects.filter(id=1, epoch=seen.epoch, beat=seen.beat)
-    taken = rows.update(holder=holder, epoch=F("epoch") + 1, beat=F("beat") + 1)
+    with _impatience():
+        taken = rows.update(holder=holder, epoch=F("epoch") + 1, beat=F("beat") + 1)
     return seen.epoch + 1 if taken else None
+
+
+@contextmanager
+def _impatience() -> Iterator[None]:
+    """While inside, wait for a lock no longer than ``PATIENCE_S``."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with transaction.atomic():
+                cursor.execute(f"SET LOCAL lock_timeout = {PATIENCE_S * 1000:.0f}")
+                yield
+            return
+        cursor.execute(f"PRAGMA busy_timeout = {PATIENCE_S * 1000:.0f}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {connection.settings_dict['OPTIONS']['timeout'] * 1000:.0f}")
+
+
+def limit_idleness(connection: Any, **_: Any) -> None:
+    """Have PostgreSQL end a transaction of ours that stands still: this process was stopped in the middle of it.
+
+    For the signal ``connection_created``. Without it a stopped leader keeps the controller's row locked.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f}")
 
 
 def give_up_lead(epoch: int) -> None:
@@ -73,21 +110,25 @@ def commit(
     leader's.
     """
     with transaction.atomic():
-        if not _advance(epoch, position, commit_seq):
-            raise Deposed
-        recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
-        if recorded:
-            _Pen().write(recorded)
+        with direct() as cursor:
+            if not _advance(cursor, epoch, position, commit_seq):
+                raise Deposed
+            failpoint("in_commit")
+            recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
+            if recorded:
+                _Pen(cursor).write(recorded)
+        learned = [effect for effect in effects if isinstance(effect, e.Remembered)]
+        if learned:
+            _remember(learned)
         if done:
             Command.objects.filter(id__in=done).update(done_at=timezone.now())
 
 
-def _advance(epoch: int, position: str, commit_seq: int) -> bool:
+def _advance(cursor: Any, epoch: int, position: str, commit_seq: int) -> bool:
     """Note how far the log is read; False when ``epoch`` no longer leads."""
     sql = f'UPDATE "{_CONTROLLER}" SET position = %s, commit_seq = %s, beat = beat + 1 WHERE id = 1 AND epoch = %s'
-    with connection.cursor() as cursor:
-        cursor.execute(sql, (position, commit_seq, epoch))
-        return bool(cursor.rowcount == 1)
+    cursor.execute(sql, (position, commit_seq, epoch))
+    return bool(cursor.rowcount == 1)
 
 
 _CONTROLLER = Controller._meta.db_table
@@ -99,7 +140,8 @@ _CONTROLLER = Controller._meta.db_table
 class _Pen:
     """Writes rows with plain SQL, many in one statement: this is the hot path of the whole product."""
 
-    def __init__(self) -> None:
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
         postgres = connection.vendor == "postgresql"
         self._id: Callable[[str], Any] = UUID if postgres else (lambda text: text.replace("-", ""))
         self._moments: dict[float, Any] = {}
@@ -107,7 +149,7 @@ class _Pen:
     def write(self, recorded: Sequence[e.Recorded]) -> None:
         """Insert events, attempts, decisions and artifacts; update tasks and attempts."""
         self._insert_events(recorded)
-        self._insert_attempts([r for r in recorded if r.kind == "assigned"])
+        self._insert_attempts([r for r in recorded if r.kind in ("assigned", "hedged")])
         self._insert_artifacts([r for r in recorded if r.kind == "artifact"])
         self._update_attempts(recorded)
         self._update_tasks(recorded)
@@ -115,17 +157,19 @@ class _Pen:
 
     def _insert_events(self, recorded: Sequence[e.Recorded]) -> None:
         rows = [(self._id(r.task), r.seq, r.kind, r.attempt, self._at(r.at), _json(r.data)) for r in recorded]
-        _insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
+        self._insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
 
     def _insert_attempts(self, assigned: Sequence[e.Recorded]) -> None:
-        rows = [(self._id(r.task), r.attempt, r.agent, "", "assigned", self._at(r.at)) for r in assigned]
-        _insert(Attempt, ("task_id", "number", "agent", "worker", "state", "assigned_at"), rows)
+        rows = [
+            (self._id(r.task), r.attempt, r.agent, "", "assigned", r.kind == "hedged", self._at(r.at)) for r in assigned
+        ]
+        self._insert(Attempt, ("task_id", "number", "agent", "worker", "state", "hedge", "assigned_at"), rows)
         decisions = [
-            (self._id(r.task), r.attempt, r.decision.strategy, r.agent, self._at(r.at),
-             _json(r.decision.candidates), _json(r.decision.exclusions))
-            for r in assigned if r.decision is not None
-        ]  # fmt: skip
-        _insert(Decision, ("task_id", "attempt", "strategy", "agent", "at", "candidates", "exclusions"), decisions)
+            (self._id(r.task), r.attempt, r.agent, self._at(r.at), *_decided(r.decision))
+            for r in assigned
+            if r.decision is not None
+        ]
+        self._insert(Decision, ("task_id", "attempt", "agent", "at", *DECIDED), decisions)
 
     def _insert_artifacts(self, recorded: Sequence[e.Recorded]) -> None:
         rows = [
@@ -133,7 +177,7 @@ class _Pen:
              r.data["media_type"], self._at(r.at))
             for r in recorded
         ]  # fmt: skip
-        _insert(Artifact, ("task_id", "seq", "attempt", "name", "sha256", "size", "media_type", "at"), rows)
+        self._insert(Artifact, ("task_id", "seq", "attempt", "name", "sha256", "size", "media_type", "at"), rows)
 
     def _update_attempts(self, recorded: Sequence[e.Recorded]) -> None:
         changes: dict[tuple[Any, Any], dict[str, Any]] = {}
@@ -141,27 +185,28 @@ class _Pen:
             change = self._attempt_change(r)
             if change:
                 changes.setdefault((self._id(r.task), r.attempt), {}).update(change)
-        _update(Attempt, ("task_id", "number"), changes)
+        self._update(Attempt, ("task_id", "number"), changes)
 
     def _attempt_change(self, r: e.Recorded) -> dict[str, Any]:
         if r.kind == "working":
             return {"state": "working", "worker": r.data.get("worker", ""), "started_at": self._at(r.at)}
         if not r.agent:  # nothing was in flight
             return {}
-        if r.kind == "requeued":
+        if r.kind in ("requeued", "dropped"):
             state = str(r.data["outcome"])
         elif r.kind in ATTEMPT_ENDS:
             state = str(ATTEMPT_ENDS[r.kind])
         else:
             return {}
-        error = r.data.get("error")
-        return {"state": state, "finished_at": self._at(r.at), "error": _json(error) if error else None}
+        error, usage = r.data.get("error"), r.data.get("usage")
+        change = {"state": state, "finished_at": self._at(r.at), "error": _json(error) if error else None}
+        return change | ({"usage": _json(usage)} if usage else {})
 
     def _update_tasks(self, recorded: Sequence[e.Recorded]) -> None:
         changes: dict[tuple[Any], dict[str, Any]] = {}
         for r in recorded:
             changes.setdefault((self._id(r.task),), {}).update(self._task_change(r))
-        _update(Task, ("id",), changes)
+        self._update(Task, ("id",), changes)
 
     def _task_change(self, r: e.Recorded) -> dict[str, Any]:
         at, kind = self._at(r.at), r.kind
@@ -170,17 +215,21 @@ class _Pen:
             change |= {"accepted_at": at, "detail": r.data.get("detail", "")[:300]}
         elif kind == "assigned":
             change |= {"attempt": r.attempt, "agent": r.agent, "detail": ""}
+        elif kind == "hedged":
+            change |= {"attempt": r.attempt}
         elif kind == "working":
-            change |= {"state": "working", "started_at": at}
+            change |= {"state": "working"} | ({} if r.data.get("hedge") else {"started_at": at})
         elif kind == "requeued":
             change |= {"state": "submitted", "agent": "", "tries": r.data["tries"], "progress": None}
             change |= {"call": _json(r.call)} if r.call is not None else {}
+        elif kind == "dropped":
+            change |= {"agent": r.data["goes_on"], "tries": r.data["tries"]}
         elif kind == "progress" and r.data.get("fraction") is not None:
             change |= {"progress": r.data["fraction"]}
         elif kind == "cancel_requested":
             change |= {"cancel_requested_at": at}
         elif kind in TERMINAL_KINDS:
-            change |= {"state": kind, "finished_at": at, "detail": ""}
+            change |= {"state": kind, "finished_at": at, "detail": ""} | ({"agent": r.agent} if r.agent else {})
             change |= {"output": _json(r.output)} if kind == "completed" else {}
             change |= {"error": _json(r.data["error"])} if r.data.get("error") else {}
         return change
@@ -195,12 +244,61 @@ class _Pen:
             for task, tenant in tasks.values_list("id", "tenant_id")
         )
 
+    def _insert(self, model: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            self._cursor.executemany(_insertion(model, columns), rows)
+
+    def _update(self, model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Update rows, grouping those that change the same columns into one statement."""
+        groups: dict[tuple[str, ...], list[list[Any]]] = {}
+        for key, change in changes.items():
+            groups.setdefault(tuple(change), []).append([*change.values(), *key])
+        where = " AND ".join(f'"{key}" = %s' for key in keys)
+        for columns, rows in groups.items():
+            sets = ", ".join(f'"{column}" = %s' for column in columns)
+            self._cursor.executemany(f'UPDATE "{model._meta.db_table}" SET {sets} WHERE {where}', rows)
+
     def _at(self, at: float) -> Any:
         known = self._moments.get(at)
         if known is None:
             moment = dt.datetime.fromtimestamp(at, dt.UTC)
             known = self._moments[at] = connection.ops.adapt_datetimefield_value(moment)
         return known
+
+
+DECIDED = ("policy", "revision", "strategy", "candidates", "exclusions", "more", "waited_for", "shadow")
+
+
+def _decided(decision: e.DecisionMade) -> tuple[Any, ...]:
+    """Return the values of the columns ``DECIDED``."""
+    return (
+        decision.policy,
+        decision.revision,
+        decision.strategy,
+        _json(decision.candidates),
+        _json(decision.exclusions),
+        decision.more,
+        decision.waited_for[:300],
+        _json(decision.shadow) if decision.shadow is not None else None,
+    )
+
+
+def _remember(learned: Sequence[e.Remembered]) -> None:
+    """Keep what was said last under each kind and name; None is forgotten."""
+    latest = {(effect.kind, effect.name): effect.data for effect in learned}
+    kept = [(kind, name, data) for (kind, name), data in latest.items() if data is not None]
+    gone = [key for key, data in latest.items() if data is None]
+    table = FleetMemory._meta.db_table
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        if kept:
+            cursor.executemany(
+                f'INSERT INTO "{table}" (kind, name, data, at) VALUES (%s, %s, %s, %s) '
+                "ON CONFLICT (kind, name) DO UPDATE SET data = excluded.data, at = excluded.at",
+                [(kind, name, _json(data), now) for kind, name, data in kept],
+            )
+        if gone:
+            cursor.executemany(f'DELETE FROM "{table}" WHERE kind = %s AND name = %s', gone)
 
 
 def _json(value: Any) -> str:
@@ -210,12 +308,6 @@ def _json(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _insert(model: Any, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_insertion(model, columns), rows)
-
-
 @cache
 def _insertion(model: Any, columns: tuple[str, ...]) -> str:
     nullable = [f for f in model._meta.concrete_fields if f.attname not in {"task_id", *columns}]
@@ -223,18 +315,6 @@ def _insertion(model: Any, columns: tuple[str, ...]) -> str:
     names = ", ".join(f'"{column}"' for column in columns)
     marks = ", ".join(["%s"] * len(columns))
     return f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({marks})'
-
-
-def _update(model: Any, keys: Sequence[str], changes: Mapping[tuple[Any, ...], dict[str, Any]]) -> None:
-    """Update rows, grouping those that change the same columns into one statement."""
-    groups: dict[tuple[str, ...], list[list[Any]]] = {}
-    for key, change in changes.items():
-        groups.setdefault(tuple(change), []).append([*change.values(), *key])
-    where = " AND ".join(f'"{key}" = %s' for key in keys)
-    with connection.cursor() as cursor:
-        for columns, rows in groups.items():
-            sets = ", ".join(f'"{column}" = %s' for column in columns)
-            cursor.executemany(f'UPDATE "{model._meta.db_table}" SET {sets} WHERE {where}', rows)
 
 
 # ---- what the controller reads ----------------------------------------------------------------------------------
@@ -249,6 +329,7 @@ class Unaccepted(NamedTuple):
     version: str
     priority: int
     labels: dict[str, str]
+    requires: str
     agent_pinned: str
     agents_excluded: list[str]
     not_before: dt.datetime | None
@@ -256,12 +337,18 @@ class Unaccepted(NamedTuple):
     timeout_s: float
     max_attempts: int
     created_at: dt.datetime
+    size: float
+    concurrency_key: str
+    affinity: str
+    context: UUID | None
+    budget: dict[str, float] | None
     input: Any
     call: Any
 
 
 def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
     """Return a task as the fleet sees it."""
+    skill = registry.known_skill(task.tenant_id, task.skill, task.version)
     return e.TaskSpec(
         id=str(task.id),
         tenant=task.tenant_id,
@@ -269,6 +356,7 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         version=task.version,
         priority=task.priority,
         labels=tuple(sorted(task.labels.items())),
+        requires=task.requires,
         pinned=task.agent_pinned,
         excluded=tuple(task.agents_excluded),
         not_before=task.not_before.timestamp() if task.not_before else None,
@@ -276,6 +364,12 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         timeout_s=task.timeout_s,
         max_attempts=task.max_attempts,
         created_at=task.created_at.timestamp(),
+        size=task.size,
+        concurrency_key=task.concurrency_key,
+        affinity=task.affinity,
+        context=str(task.context) if task.context else "",
+        budget=tuple(sorted(task.budget.items())) if task.budget else (),
+        idempotent=skill is not None and skill.idempotent,
     )
 
 
@@ -305,28 +399,73 @@ def open_commands(limit: int = 500) -> list[Command]:
 _open_command = Prepared(lambda: Command.objects.filter(done_at__isnull=True).order_by().values_list("id")[:1])
 
 
+def rated(command: Command) -> e.Rated:
+    """Return the fact that a request of the kind ``rate`` tells."""
+    told: Any = command.data
+    name, version = told["skill"]
+    return e.Rated(agent=told["agent"], skill=(name, version), score=told["score"], before=told["before"])
+
+
+def memory() -> Iterator[tuple[str, str, Any]]:
+    """Yield (kind, name, data) of all that earlier controllers have learned."""
+    yield from (
+        FleetMemory.objects.order_by("kind", "name").values_list("kind", "name", "data").iterator(chunk_size=1000)
+    )
+
+
 def live() -> Iterator[Restored]:
     """Yield every accepted task that has not ended, as the fleet takes it up again."""
     tasks = Task.objects.filter(~Q(state__in=TERMINAL), accepted_at__isnull=False).defer("input", "call", "output")
-    begun = TaskEvent.objects.filter(kind="working", task__state=TaskState.WORKING)
-    workers = {(task, attempt): data for task, attempt, data in begun.values_list("task_id", "attempt", "data")}
+    flights, used = _flights(), _used()
     for task in tasks.order_by("created_at").iterator(chunk_size=1000):
-        in_flight = bool(task.agent)
-        working = task.state == TaskState.WORKING
-        place = workers.get((task.id, task.attempt), {}) if working else {}
-        began = task.started_at if working and task.started_at else timezone.now()
         yield Restored(
             spec=spec_of(task),
             seq=task.seq,
             attempt=task.attempt,
             tries=task.tries,
-            phase="working" if working else "assigned" if in_flight else "waiting",
-            agent=task.agent,
-            worker=place.get("worker", ""),
-            incarnation=place.get("incarnation", ""),
-            began_at=began.timestamp(),
+            flights=tuple(flights.get(task.id, ())),
             cancel_asked=task.cancel_requested_at is not None,
+            used=used.get(task.id, {}),
         )
+
+
+def _used() -> dict[UUID, dict[str, float]]:
+    """Return what the ended attempts of each live task with a budget of its own have used, by unit."""
+    live = Q(task__budget__isnull=False) & ~Q(task__state__in=TERMINAL)
+    ended = Attempt.objects.filter(live, started_at__isnull=False, finished_at__isnull=False)
+    found: dict[UUID, dict[str, float]] = {}
+    for row in ended.only("task_id", "started_at", "finished_at", "usage"):
+        seconds = (row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0
+        used = found.setdefault(row.task_id, {})
+        for unit, amount in {"wall_s": seconds, "attempts": 1.0, **(row.usage or {})}.items():
+            used[unit] = used.get(unit, 0.0) + amount
+    return found
+
+
+def _flights() -> dict[UUID, list[Flight]]:
+    """Return the attempts in flight of each live task, the oldest first."""
+    begun = TaskEvent.objects.filter(kind="working", task__state=TaskState.WORKING)
+    incarnations = {
+        (task, attempt): data.get("incarnation", "")
+        for task, attempt, data in begun.values_list("task_id", "attempt", "data")
+    }
+    live = Q(task__accepted_at__isnull=False) & ~Q(task__state__in=TERMINAL)
+    rows = Attempt.objects.filter(live, state__in=(AttemptState.ASSIGNED, AttemptState.WORKING)).order_by("number")
+    found: dict[UUID, list[Flight]] = {}
+    for row in rows.iterator(chunk_size=1000):
+        working = row.state == AttemptState.WORKING
+        began = row.started_at if working and row.started_at else timezone.now()
+        flight = Flight(
+            str(row.task_id),
+            row.number,
+            row.agent,
+            began.timestamp(),
+            phase="working" if working else "assigned",
+            worker=row.worker,
+            incarnation=incarnations.get((row.task_id, row.number), ""),
+        )
+        found.setdefault(row.task_id, []).append(flight)
+    return found
 
 
 def calls(tasks: Iterable[str]) -> dict[str, tuple[Any, Any]]:
@@ -361,7 +500,7 @@ def delete_old(now: dt.datetime | None = None) -> int:
             break
         files = set(Artifact.objects.filter(task_id__in=old).values_list("sha256", flat=True))
         with transaction.atomic():
-            for model in (TaskEvent, Attempt, Decision, Artifact, Command):
+            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback):
                 model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
         _delete_files(files)

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
-from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from routing import broker, errors, payloads, registry
-from routing.models import DEFAULT_TENANT, TERMINAL, Command, Task, new_id
-from routing.prepared import exists, insert
+from routing import admission, broker, errors, payloads, registry, rulebook
+from routing.models import TERMINAL, Command, Task, new_id
+from routing.prepared import insert
+from routing.request import Request, Throttle, check_form, digest_of, refuse, requirement
 
-MAX_LABELS = 32
-MAX_WORDS_BYTES = 65_536  # of everything that is not the input
-MAX_TIMEOUT_S = 7 * 24 * 3600.0
+__all__ = ["Request", "Submitted", "Throttle", "cancel", "submit", "submit_many"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a caller asks for."""
-
-    skill: str
-    input: Any = None  # JSON
-    tenant: str = DEFAULT_TENANT
-    version: str = ""  # "" accepts any
-    priority: int = 5  # 0..9, higher goes first
-    labels: Mapping[str, str] = field(default_factory=dict)  # what the agent must carry
-    agent: str = ""  # pinned; "" leaves the choice to the router
-    exclude: Sequence[str] = ()  # agents that must not get it
-    not_before: datetime | None = None
-    deadline: datetime | None = None
-    timeout_s: float | None = None  # None: the skill's
-    max_attempts: int | None = None  # None: the skill's
-    idempotency_key: str | None = None
-    id: UUID | None = None  # None: a new one
-    parent: UUID | None = None
-    context: UUID | None = None
-    origin: str = ""  # the door
-    call: Mapping[str, Any] | None = None  # the Celery message to publish unchanged
+INSERTIONS = 3  # tries: the task in the way may end meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,25 +37,47 @@ def submit(request: Request) -> Submitted:
     (or, by Celery, the same id) gives the task that is there already, even if it would not be accepted any more: its
     deadline may have passed, its skill may have changed.
 
+    With a ``singleton`` key, a task of the tenant with the same key that has not ended is returned as it is, whatever
+    else the requests ask for; only a Celery call, for whose own id somebody waits, is refused instead.
+
     Raises a ``routing.errors.RoutingError`` with nothing stored when the request cannot be accepted.
     """
-    _check_form(request)
-    digest = _digest(request)
-    known = _known(request, digest)
-    if known is not None:
-        return Submitted(task=known, created=False)
-    task = _row(request, digest)
-    try:
-        # Alone, one statement is a transaction; within the caller's, its failure must leave that usable.
-        with transaction.atomic() if connection.in_atomic_block else nullcontext():
-            insert(task)
-    except IntegrityError:  # somebody was faster with the same key or id
-        known = _known(request, digest)
-        if known is None:
-            raise
-        return Submitted(task=known, created=False)
-    transaction.on_commit(broker.ring)
-    return Submitted(task=task, created=True)
+    size = check_form(request)
+    digest = digest_of(request)
+    for tries_left in reversed(range(INSERTIONS)):
+        try:
+            return Submitted(task=_new(request, digest, size), created=True)
+        except (errors.RoutingError, IntegrityError) as error:  # asked for only now: most requests are new
+            known = _known(request, digest) or _living(request)
+            if known is not None:
+                return Submitted(task=known, created=False)
+            if isinstance(error, errors.RoutingError) or not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _new(request: Request, digest: str, size: int) -> Task:
+    """Insert the task. Raises ``IntegrityError`` if its key or id is taken, a ``RoutingError`` if it is refused."""
+    task = _row(request, digest, size)
+    _insert(task, request)
+    transaction.on_commit(broker.ring if task.debounce_key else broker.ring_for_tasks)  # it may cancel others
+    return task
+
+
+def _insert(task: Task, request: Request) -> None:
+    """Insert the task, after those that it takes the place of. Raises ``Throttled`` or ``IntegrityError``."""
+    is_watched = request.throttle is not None or task.debounce_key is not None
+    # Alone, one statement is a transaction; within the caller's, its failure must leave that usable.
+    with transaction.atomic() if connection.in_atomic_block or is_watched else nullcontext():
+        if request.throttle is not None and task.throttle_key is not None:
+            admission.take_turn(request.tenant, f"throttle {task.throttle_key}")
+            admission.throttle(request.tenant, task.throttle_key, request.throttle.limit, request.throttle.period_s)
+        if task.debounce_key is not None:
+            admission.take_turn(request.tenant, f"debounce {task.debounce_key}")
+            admission.supersede(task)
+        if is_watched:  # it waited for its turn
+            task.created_at = timezone.now()
+        insert(task)
 
 
 def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingError]:
@@ -91,9 +87,9 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
     with transaction.atomic():
         for request in requests:
             try:
-                if request.idempotency_key is None and request.id is None:
-                    _check_form(request)
-                    fresh.append(_row(request, _digest(request)))
+                if _is_plain(request):
+                    size = check_form(request)
+                    fresh.append(_row(request, digest_of(request), size))
                     results.append(Submitted(task=fresh[-1], created=True))
                 else:
                     results.append(submit(request))
@@ -101,8 +97,14 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
                 results.append(error)
         if fresh:
             Task.objects.bulk_create(fresh, batch_size=200)
-            transaction.on_commit(broker.ring)
+            transaction.on_commit(broker.ring_for_tasks)
     return results
+
+
+def _is_plain(request: Request) -> bool:
+    """Return whether no other task has anything to do with it."""
+    keys = (request.idempotency_key, request.id, request.singleton, request.debounce_s, request.throttle)
+    return all(key is None for key in keys)
 
 
 def cancel(task_id: UUID, *, tenant: str, by: str, reason: str = "") -> Command:
@@ -131,7 +133,7 @@ def _known(request: Request, digest: str) -> Task | None:
             raise errors.KeyReused(key=request.idempotency_key, pointer="/idempotency_key")
         if known is not None:
             return known
-    if request.id is None or not exists(Task, request.id):
+    if request.id is None:
         return None
     known = Task.objects.filter(id=request.id).first()
     if known is not None and (known.tenant_id != request.tenant or _is_other_request(request, known, digest)):
@@ -139,15 +141,30 @@ def _known(request: Request, digest: str) -> Task | None:
     return known
 
 
+def _living(request: Request) -> Task | None:
+    """Return the task that lives under the same singleton key. Raises ``SingletonLives`` for a Celery call."""
+    if request.singleton is None:
+        return None
+    task = admission.living(request.tenant, request.singleton)
+    if task is not None and request.call is not None:
+        raise errors.SingletonLives(id=task.pk, key=request.singleton, pointer="/singleton")
+    return task
+
+
 def _is_other_request(request: Request, known: Task, digest: str) -> bool:
     # A step of a canvas is submitted once by every attempt of the step before it, whose outputs may differ.
     return request.call is None and known.request_digest != digest
 
 
-def _row(request: Request, digest: str) -> Task:
-    """Return the row for a well-formed ``request``, not saved. Raises a ``RoutingError`` if it cannot be accepted."""
+def _row(request: Request, digest: str, size: int) -> Task:
+    """Return the row for a well-formed ``request``, not saved. Raises a ``RoutingError`` if it cannot be accepted.
+
+    ``size`` is the bytes of its input.
+    """
     skill = _skill(request)
-    _check_present(request)
+    not_before = _not_before(request)
+    _check_present(request, not_before)
+    policy = rulebook.policy_of(request.tenant, request.skill, request.labels, request.priority)
     return Task(
         id=request.id or new_id(),
         tenant_id=request.tenant,
@@ -156,19 +173,40 @@ def _row(request: Request, digest: str) -> Task:
         input=request.input,
         priority=request.priority,
         labels=dict(request.labels),
+        requires=requirement(request) if request.requires else "",
         agent_pinned=request.agent,
         agents_excluded=sorted(set(request.exclude)),
-        not_before=request.not_before,
+        not_before=not_before,
         deadline=request.deadline,
-        timeout_s=request.timeout_s if request.timeout_s is not None else skill.timeout_s,
-        max_attempts=request.max_attempts if request.max_attempts is not None else skill.max_attempts,
+        timeout_s=_first(request.timeout_s, policy.timeout_s, skill.timeout_s),
+        max_attempts=_first(request.max_attempts, policy.max_attempts, skill.max_attempts),
         idempotency_key=request.idempotency_key,
         request_digest=digest,
         call=request.call,
         parent=request.parent,
         context=request.context,
         origin=request.origin,
+        size=_first(request.size, size),
+        concurrency_key=request.concurrency_key,
+        affinity=request.affinity,
+        singleton_key=request.singleton,
+        debounce_key=request.debounce_key,
+        throttle_key=(request.throttle.key or request.skill) if request.throttle else None,
+        budget=None if request.budget is None else dict(request.budget),
     )
+
+
+def _first(*values: Any) -> Any:
+    """Return the first value that is given; the last one always is."""
+    return next(value for value in values if value is not None)
+
+
+def _not_before(request: Request) -> datetime | None:
+    """Return when the task may begin; one that is debounced lets some time pass."""
+    if request.debounce_s is None:
+        return request.not_before
+    quiet = timezone.now() + timedelta(seconds=request.debounce_s)
+    return quiet if request.not_before is None else max(quiet, request.not_before)
 
 
 def _skill(request: Request) -> registry.SkillFacts:
@@ -188,73 +226,12 @@ def _skill(request: Request) -> registry.SkillFacts:
     return skill
 
 
-def _check_form(request: Request) -> None:
-    """Raise a ``RoutingError`` that points at what no task could ever hold."""
-    payloads.check(request.input, max_bytes=settings.A2A_MAX_INPUT_BYTES, at="/input")
-    words: dict[str, Any] = {
-        "version": request.version,
-        "labels": dict(request.labels),
-        "exclude": list(request.exclude),
-    }
-    words |= {"agent": request.agent, "idempotency_key": request.idempotency_key}
-    payloads.check(words, max_bytes=MAX_WORDS_BYTES)
-    _check_numbers(request)
-    _check_names(request)
-
-
-def _check_numbers(request: Request) -> None:
-    if not isinstance(request.priority, int) or isinstance(request.priority, bool) or not 0 <= request.priority <= 9:
-        _refuse("/priority", f"The priority is {request.priority!r}; it has to be a whole number from 0 to 9.")
-    if request.timeout_s is not None and not 0 < request.timeout_s <= MAX_TIMEOUT_S:
-        _refuse("/timeout_s", f"The time-out is {request.timeout_s!r} s; it has to be above 0 and at most 7 days.")
-    if request.max_attempts is not None and not 1 <= request.max_attempts <= 100:
-        _refuse("/max_attempts", f"max_attempts is {request.max_attempts!r}; it has to be from 1 to 100.")
-    for name, moment in (("not_before", request.not_before), ("deadline", request.deadline)):
-        if moment is not None and timezone.is_naive(moment):
-            _refuse(f"/{name}", f"{name} has no time zone. Write it with one, as 2026-01-31T12:00:00Z.")
-    if request.deadline and request.not_before and request.deadline <= request.not_before:
-        _refuse("/deadline", "The deadline is not after not_before, so the task could never begin.")
-
-
-def _check_names(request: Request) -> None:
-    if request.idempotency_key is not None and not 1 <= len(request.idempotency_key) <= 200:
-        _refuse("/idempotency_key", "An idempotency key has 1 to 200 characters.")
-    if request.agent and request.agent in request.exclude:
-        _refuse("/exclude", f"The agent {request.agent!r} is both asked for and excluded.")
-    if len(request.labels) > MAX_LABELS:
-        _refuse("/labels", f"There are {len(request.labels)} labels; at most {MAX_LABELS} are accepted.")
-    for label, value in request.labels.items():
-        if not isinstance(label, str) or not isinstance(value, str) or not 1 <= len(label) <= 64 or len(value) > 200:
-            _refuse("/labels", f"The label {label!r} is not a short text with a short text as its value.")
-
-
-def _check_present(request: Request) -> None:
+def _check_present(request: Request, not_before: datetime | None) -> None:
     """Raise a ``RoutingError`` for what was possible once, or will be, and is not now."""
+    admission.refuse_contained(request.tenant, request.skill)
+    if request.debounce_s is not None and request.deadline and not_before and request.deadline <= not_before:
+        refuse("/deadline", "The deadline is not after the end of debounce_s, so the task could never begin.")
     if request.deadline is not None and request.deadline <= timezone.now():
-        _refuse("/deadline", f"The deadline {request.deadline.isoformat()} has passed already.")
+        refuse("/deadline", f"The deadline {request.deadline.isoformat()} has passed already.")
     if request.agent and not registry.known_agent(request.tenant, request.agent):
         raise errors.UnknownAgent(agent=request.agent, tenant=request.tenant, pointer="/agent")
-
-
-def _refuse(pointer: str, why: str) -> None:
-    raise errors.BadInput(why=why, pointer=pointer)
-
-
-def _digest(request: Request) -> str:
-    """Return the SHA-256 of everything that makes two requests the same work."""
-    material = [
-        request.skill,
-        request.version,
-        request.input,
-        request.priority,
-        dict(request.labels),
-        request.agent,
-        sorted(set(request.exclude)),
-        str(request.not_before),
-        str(request.deadline),
-        request.timeout_s,
-        request.max_attempts,
-        str(request.parent),
-        str(request.context),
-    ]
-    return hashlib.sha256(orjson.dumps(material, option=orjson.OPT_SORT_KEYS)).hexdigest()

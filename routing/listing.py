@@ -12,8 +12,8 @@ from django.core import signing
 from django.db.models import Model, Prefetch, Q, QuerySet
 from ninja import Schema
 
-from routing import errors, schemas
-from routing.models import Agent, Artifact, Attempt, Decision, Skill, Task, TaskEvent
+from routing import errors, schemas, waiting
+from routing.models import Agent, Artifact, Attempt, Decision, Feedback, Skill, Task, TaskEvent, TaskState
 
 BASE = "/api/v1"
 EVENTS_SHOWN = 1000  # with the task itself
@@ -30,16 +30,13 @@ def find_task(tenant: str, task_id: UUID) -> Task:
 
 def task_out(task: Task) -> schemas.TaskOut:
     """Return the task as the API shows it."""
-    return _shape(schemas.TaskOut, task, tenant=task.tenant_id, links=_links(task))
+    return _shape(schemas.TaskOut, task, tenant=task.tenant_id, links=_links(task), detail=waiting.detail(task))
 
 
 def task_detail(task: Task) -> schemas.TaskDetail:
     """Return the task with its attempts, first events, last decision and artifacts."""
-    decisions = {row.attempt: _shape(schemas.DecisionOut, row) for row in Decision.objects.filter(task_id=task.pk)}
-    attempts = [
-        _shape(schemas.AttemptOut, row, decision=decisions.get(row.number))
-        for row in Attempt.objects.filter(task_id=task.pk).order_by("number")
-    ]
+    attempts = _attempts(task.pk)
+    decisions = [attempt.decision for attempt in attempts if attempt.decision is not None]
     artifacts = [
         _shape(schemas.ArtifactOut, row, href=f"{BASE}/tasks/{task.pk}/artifacts/{row.seq}")
         for row in Artifact.objects.filter(task_id=task.pk).order_by("seq")
@@ -49,11 +46,24 @@ def task_detail(task: Task) -> schemas.TaskDetail:
         task,
         tenant=task.tenant_id,
         links=_links(task),
-        decision=decisions[max(decisions)] if decisions else None,
+        detail=waiting.detail(task),
+        decision=decisions[-1] if decisions else None,
         attempts=attempts,
         events=_events(task.pk, after=0, limit=EVENTS_SHOWN),
         artifacts=artifacts,
     )
+
+
+def decisions(task: Task) -> schemas.DecisionsOut:
+    """Return why each attempt of the task went to its agent."""
+    return schemas.DecisionsOut(
+        task=task.pk, state=TaskState(task.state), detail=task.detail, attempts=_attempts(task.pk)
+    )
+
+
+def feedback_out(row: Feedback) -> schemas.FeedbackOut:
+    """Return the word on a task as the API shows it."""
+    return _shape(schemas.FeedbackOut, row, task=row.task_id)
 
 
 def event_page(task: Task, query: schemas.EventQuery) -> schemas.EventPage:
@@ -71,7 +81,10 @@ def task_page(tenant: str, query: schemas.TaskQuery) -> schemas.TaskPage:
     """
     rows = list(_matching(tenant, query).defer("input", "output", "call")[: query.limit + 1])
     shown = rows[: query.limit]
-    lines = [_shape(schemas.TaskLine, row, tenant=row.tenant_id, links=_links(row)) for row in shown]
+    details = waiting.details(shown)
+    lines = [
+        _shape(schemas.TaskLine, row, tenant=row.tenant_id, links=_links(row), detail=details[row.pk]) for row in shown
+    ]
     if len(rows) == len(shown):
         return schemas.TaskPage(tasks=lines, next=None)
     asked = query.model_dump(mode="json", exclude_none=True)
@@ -82,7 +95,12 @@ def task_page(tenant: str, query: schemas.TaskQuery) -> schemas.TaskPage:
 def agent_list(tenant: str) -> schemas.AgentList:
     """Return the tenant's agents. Their options stay inside: they may name files and programs."""
     rows = Agent.objects.filter(tenant_id=tenant).prefetch_related("skills")
-    return schemas.AgentList(agents=[_shape(schemas.AgentOut, row, skills=_skill_refs(row)) for row in rows])
+    return schemas.AgentList(agents=[agent_out(row) for row in rows])
+
+
+def agent_out(row: Agent) -> schemas.AgentOut:
+    """Return the agent as the API shows it."""
+    return _shape(schemas.AgentOut, row, skills=_skill_refs(row))
 
 
 def skill_list(tenant: str) -> schemas.SkillList:
@@ -130,6 +148,12 @@ def _place(tenant: str, cursor: str) -> tuple[datetime, UUID]:
 def _events(task_id: UUID, *, after: int, limit: int) -> list[schemas.EventOut]:
     rows = TaskEvent.objects.filter(task_id=task_id, seq__gt=after).order_by("seq")[:limit]
     return [_shape(schemas.EventOut, row) for row in rows]
+
+
+def _attempts(task_id: UUID) -> list[schemas.AttemptOut]:
+    found = {row.attempt: _shape(schemas.DecisionOut, row) for row in Decision.objects.filter(task_id=task_id)}
+    rows = Attempt.objects.filter(task_id=task_id).order_by("number")
+    return [_shape(schemas.AttemptOut, row, decision=found.get(row.number)) for row in rows]
 
 
 def _links(task: Task) -> schemas.Links:

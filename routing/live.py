@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -47,24 +48,25 @@ class Live:
         """Return True when the snapshot should be written although nothing was committed."""
         return time.monotonic() - self._snapshot_at > 1.0
 
-    def publish(self, bus: redis.Redis | None, recorded: list[e.Recorded], *, reset: bool) -> None:
-        """Tell watchers of a commit. With ``bus`` None it is only counted: they will see a gap in the numbers."""
+    def publish(self, line: broker.Line | None, recorded: list[e.Recorded], *, reset: bool) -> None:
+        """Tell watchers of a commit. With ``line`` None it is only counted: they will see a gap in the numbers."""
         now = time.time()
         for r in recorded:
             self._count(r)
-        if bus is None:
+        if line is None:
             return
+        commands: list[tuple[Any, ...]] = []
         delta = self._delta(recorded, now, reset=reset)
-        pipe = bus.pipeline(transaction=False)
         if recorded or reset:
             # The id is the commit's number: a second delta for the same commit is refused, and a gap is seen.
-            pipe.xadd(
-                broker.COMMITTED, {"d": orjson.dumps(delta)}, id=f"{self.seq}-0", maxlen=KEPT_DELTAS, approximate=True
-            )
+            limit = ("MAXLEN", "~", KEPT_DELTAS)
+            commands.append(("XADD", broker.COMMITTED, *limit, f"{self.seq}-0", "d", orjson.dumps(delta)))
         if time.monotonic() - self._snapshot_at > SNAPSHOT_EVERY_S:
             self._snapshot_at = time.monotonic()
-            pipe.set(broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), ex=SNAPSHOT_LIVES_S)
-        pipe.execute(raise_on_error=False)
+            commands.append(("SET", broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), "EX", SNAPSHOT_LIVES_S))
+        if commands:
+            with suppress(redis.ResponseError):
+                line.ask_all(commands)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the whole live state."""
@@ -74,9 +76,9 @@ class Live:
             "at": _iso(now),
             "revision": self.revision,
             "controller": {"epoch": self._epoch, "holder": self._holder},
-            "fleet": [self._agent(name) for name in sorted(fleet.agents)],
-            "lanes": [self._lane(key) for key, lane in fleet.lanes.items() if len(lane)],
-            "workers": [self._worker(name) for name in sorted(fleet.workers)],
+            "fleet": [self._agent(name) for name in sorted(fleet.roster.agents)],
+            "lanes": [self._lane(key) for key, lane in fleet.lanes.all.items() if len(lane)],
+            "workers": [self._worker(name) for name in sorted(fleet.roster.workers)],
             "counters": self._counters(),
             "rates": {"completed_per_s": round(self._rate("completed", now), 2),
                       "failed_per_s": round(self._rate("failed", now), 2)},
@@ -84,14 +86,14 @@ class Live:
 
     def _delta(self, recorded: list[e.Recorded], now: float, *, reset: bool) -> dict[str, Any]:
         fleet = self._fleet
-        agents, fleet.touched_agents = fleet.touched_agents, set()
-        lanes, fleet.touched_lanes = fleet.touched_lanes, set()
+        agents, fleet.roster.touched = fleet.roster.touched, set()
+        lanes, fleet.lanes.touched = fleet.lanes.touched, set()
         moments = {at: _iso(at) for at in {r.at for r in recorded}}  # a commit's events have few
         delta: dict[str, Any] = {
             "seq": self.seq,
             "at": _iso(now),
             "events": [self._event(r, moments) for r in recorded],
-            "fleet": [self._agent(name) for name in sorted(agents) if name in fleet.agents],
+            "fleet": [self._agent(name) for name in sorted(agents) if name in fleet.roster.agents],
             "lanes": [self._lane(key) for key in lanes],
             "workers": self._changed_workers(),
             "counters": self._counters(),
@@ -115,7 +117,7 @@ class Live:
         }
 
     def _agent(self, name: str) -> dict[str, Any]:
-        agent = self._fleet.agents[name]
+        agent = self._fleet.roster.agents[name]
         spec, running = agent.spec, len(agent.running)
         state = "draining" if spec.draining else "busy" if running else "idle"
         state = "disabled" if not spec.enabled else state
@@ -123,7 +125,7 @@ class Live:
                 "skills": sorted({skill for skill, _ in spec.skills})}  # fmt: skip
 
     def _lane(self, key: Any) -> dict[str, Any]:
-        lane = self._fleet.lanes.get(key)
+        lane = self._fleet.lanes.all.get(key)
         oldest = lane.oldest() if lane is not None else None
         return {
             "lane": str(key),
@@ -131,32 +133,33 @@ class Live:
             "skill": key.skill,
             "waiting": len(lane) if lane is not None else 0,
             "oldest_at": _iso(oldest) if oldest is not None else None,
-            "reason": (lane.reason or None) if lane is not None else None,
+            "reason": (lane.reason or lane.held or None) if lane is not None else None,
         }
 
     def _worker(self, name: str) -> dict[str, Any]:
-        worker = self._fleet.workers[name]
+        worker = self._fleet.roster.workers[name]
         return {
             "worker": name,
             "threads": worker.threads,
-            "busy": self._fleet.busy_on(name),
+            "busy": self._fleet.roster.busy_on(name),
             "draining": worker.draining,
             "seen_at": _iso(worker.seen_at),
         }
 
     def _changed_workers(self) -> list[dict[str, Any]]:
-        present = {name: self._worker(name) for name in self._fleet.workers}
+        present = {name: self._worker(name) for name in self._fleet.roster.workers}
         changed = [worker for name, worker in present.items() if self._workers.get(name) != worker]
         changed += [{"worker": name, "threads": 0, "busy": 0, "gone": True} for name in self._workers.keys() - present]
         self._workers = present
         return changed
 
     def _counters(self) -> dict[str, int]:
-        waiting = sum(len(lane) for lane in self._fleet.lanes.values())
+        waiting = len(self._fleet.lanes)
         ended = {state: self._counts[state] for state in ("completed", "failed", "canceled", "rejected")}
         live = len(self._fleet.tasks)
-        return {"submitted": sum(ended.values()) + live, **ended, "working": self._fleet.busy, "waiting": waiting,
-                "delayed": live - waiting - self._fleet.busy, "retried": self._retried}  # fmt: skip
+        flying = self._fleet.roster.busy - self._fleet.hedges
+        return {"submitted": sum(ended.values()) + live, **ended, "working": flying, "waiting": waiting,
+                "delayed": live - waiting - flying, "retried": self._retried}  # fmt: skip
 
     def _count(self, r: e.Recorded) -> None:
         if r.kind == "requeued":

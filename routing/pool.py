@@ -29,11 +29,21 @@ class ThreadPool(_stock.TaskPool):  # type: ignore[misc]
     did 23 tasks of 20 ms a second.
     """
 
+    limit: int
     _loop: Any = None  # Celery's event loop; kombu's own memory of it is gone after the first lost connection
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Take note of the loop; Celery calls this again after every reconnection."""
         self._loop = loop
+
+    def grow(self, n: int = 1) -> None:
+        """Work on ``n`` more tasks at once, from now on. Celery's own thread pool cannot."""
+        self.limit += n
+        self.executor._max_workers = max(self.executor._max_workers, self.limit)
+
+    def shrink(self, n: int = 1) -> None:
+        """Work on ``n`` fewer tasks at once, at least one; what runs goes on, and idle threads stay."""
+        self.limit = max(1, self.limit - n)
 
     def on_apply(
         self,

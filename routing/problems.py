@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -116,8 +117,8 @@ def of_routing(request: HttpRequest, error: errors.RoutingError) -> HttpResponse
         headers["WWW-Authenticate"] = 'Bearer realm="a2a"'
     elif isinstance(error, errors.MissingScope):
         headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.fields["scope"]}"'
-    elif error.status == 503:
-        headers["Retry-After"] = "2"
+    elif error.status in (429, 503):
+        headers["Retry-After"] = str(math.ceil(error.fields.get("retry_after_s", 2)))
     elif isinstance(error, errors.MethodNotAllowed):
         headers["Allow"] = error.fields["allowed"]
     return respond(request, document(error), headers)

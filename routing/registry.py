@@ -25,7 +25,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from routing import executors, payloads, policy
+from routing import executors, payloads
 from routing.errors import BadRegistration, RoutingError
 from routing.events import AgentSpec
 from routing.models import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, Agent, ApiKey, Revision, Scope, Skill, Tenant
@@ -35,6 +35,7 @@ MAX_CAPACITY = 10_000  # attempts one agent may hold at once
 MAX_COST_USD = 100_000  # of one attempt
 MAX_TIMEOUT_S = 7 * 24 * 3600  # of one attempt
 MAX_ATTEMPTS = 100  # of one task
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000  # of one tenant
 MAX_ROW_BYTES = 1_000_000  # of what one row holds as JSON
 FRESH_S = 0.5  # so long a process trusts what it has read
 LAST_USED_STEP = timedelta(minutes=1)  # a key's last use is noted no finer than this
@@ -102,6 +103,11 @@ def agent_names() -> list[str]:
     return sorted(known().executors)
 
 
+def capacities() -> dict[str, int]:
+    """Return the slots of all tenants' agents by name; at most half a second old."""
+    return {spec.name: spec.capacity for spec in known().agents.values()}
+
+
 def skill_names(tenant: str) -> list[str]:
     """Return the names of the tenant's skills, sorted; at most half a second old."""
     return sorted({name for owner, name, _ in known().skills if owner == tenant})
@@ -112,7 +118,7 @@ def known() -> Known:
 
     A transaction that has changed the registry reads its own rows, and nobody else does before it commits.
     """
-    if _is_changing():
+    if is_changing():
         return _read()
     cached = _Cache.known
     if cached is not None and time.monotonic() - _Cache.read_at < FRESH_S:
@@ -149,11 +155,11 @@ def agent_specs() -> tuple[AgentSpec, ...]:
     return tuple(map(spec, Agent.objects.prefetch_related("skills")))
 
 
-def strategies() -> dict[tuple[str, str], str]:
-    """Return which strategy chooses for (tenant, skill), where it is not the default; the newest version's counts."""
-    rows = Skill.objects.exclude(strategy=policy.DEFAULT_STRATEGY)
-    chosen = sorted(rows, key=lambda skill: version_key(skill.version))
-    return {(str(skill.tenant_id), skill.name): skill.strategy for skill in chosen}
+def newest_skill(tenant: str, name: str, version: str = "") -> Skill | None:
+    """Return the row of the tenant's skill in that version, the newest for "", or None."""
+    rows = Skill.objects.filter(tenant_id=tenant, name=name)
+    rows = rows.filter(version=version) if version else rows
+    return max(rows, key=lambda skill: version_key(skill.version), default=None)
 
 
 def spec(agent: Agent) -> AgentSpec:
@@ -209,7 +215,7 @@ def _facts(skill: Skill) -> SkillFacts:
 
 
 @contextmanager
-def _change() -> Iterator[None]:
+def change() -> Iterator[None]:
     """One change of the registry: whole, counted, and told to every process once it is committed.
 
     Raising the number comes first because its row is also the lock at which writers queue.
@@ -228,20 +234,21 @@ def _announce() -> None:
     broker.ring()
 
 
-def _is_changing() -> bool:
+def is_changing() -> bool:
     """Return whether this thread's open transaction has changed the registry. A rollback takes the callback away."""
     waiting = transaction.get_connection().run_on_commit
     return any(callback is _announce for _, callback, *_ in waiting)
 
 
-def _refuse(problems: Sequence[Problem]) -> None:
+def refuse(problems: Sequence[Problem]) -> None:
     """Raise ``BadRegistration`` with all problems in words, if there are any."""
     if problems:
         why = " ".join(f"{field}: {words}" if field else words for field, words in problems)
-        raise BadRegistration(why=why, pointer=f"/{problems[0][0]}" if problems[0][0] else "")
+        pointer = f"/{problems[0][0]}" if problems[0][0] else ""
+        raise BadRegistration(why=why, pointer=pointer, problems=tuple(problems))
 
 
-def _row_problems(row: Model, exclude: Iterable[str] = ()) -> list[Problem]:
+def row_problems(row: Model, exclude: Iterable[str] = ()) -> list[Problem]:
     """Return what the model's own rules say against the row, and JSON or text that no database can hold."""
     found: list[Problem] = []
     for field in row._meta.concrete_fields:
@@ -259,52 +266,55 @@ def _row_problems(row: Model, exclude: Iterable[str] = ()) -> list[Problem]:
     return found
 
 
-def _name_problems(name: str) -> list[Problem]:
+def name_problems(name: str) -> list[Problem]:
     """Return what the naming rule says. The validator alone would let a final line break through."""
     return [] if re.fullmatch(NAME_PATTERN, name) else [("name", NAME_RULE)]
 
 
-def save_tenant(name: str, description: str = "") -> Tenant:
-    """Save and return the tenant, new or changed. Raises ``BadRegistration``."""
+def save_tenant(name: str, description: str = "", *, weight: float | None = None) -> Tenant:
+    """Save and return the tenant, new or changed; ``weight`` None leaves it. Raises ``BadRegistration``."""
     tenant = Tenant.objects.filter(name=name).first() or Tenant(name=name)
     tenant.description = description
-    _refuse(tenant_problems(tenant))
-    with _change():
+    tenant.weight = tenant.weight if weight is None else weight
+    refuse(tenant_problems(tenant))
+    with change():
         tenant.save()
     return tenant
 
 
 def tenant_problems(tenant: Tenant) -> list[Problem]:
     """Return what keeps the tenant from being saved."""
-    found = _name_problems(tenant.name)
-    return found + _row_problems(tenant, exclude=[field for field, _ in found])
+    found = name_problems(tenant.name)
+    if not is_between(tenant.weight, MIN_WEIGHT, MAX_WEIGHT):
+        found.append(("weight", f"Use a number from {MIN_WEIGHT} to {MAX_WEIGHT}; 1 is usual, not {tenant.weight}."))
+    return found + row_problems(tenant, exclude=[field for field, _ in found])
 
 
 def save_skill(skill: Skill) -> Skill:
     """Save and return the skill, new or changed. Raises ``BadRegistration``."""
-    _refuse(skill_problems(skill))
-    with _change():
+    refuse(skill_problems(skill))
+    with change():
         skill.save()
     return skill
 
 
 def skill_problems(skill: Skill) -> list[Problem]:
     """Return what keeps the skill from being saved."""
-    found = _name_problems(skill.name)
+    found = name_problems(skill.name)
     for field in ("input_schema", "output_schema"):
         found += ((field, words) for words in payloads.problems(getattr(skill, field)))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}", skill.version):
         found.append(("version", "Use 1 to 32 letters, digits, dots, dashes, such as 1 or 2.0."))
-    if not _is_between(skill.timeout_s, 0, MAX_TIMEOUT_S) or skill.timeout_s == 0:
+    if not is_between(skill.timeout_s, 0, MAX_TIMEOUT_S) or skill.timeout_s == 0:
         found.append(("timeout_s", f"Use seconds above 0 and at most {MAX_TIMEOUT_S} (7 days), not {skill.timeout_s}."))
     if not isinstance(skill.max_attempts, int) or not 1 <= skill.max_attempts <= MAX_ATTEMPTS:
         found.append(("max_attempts", f"Use a whole number from 1 to {MAX_ATTEMPTS}, not {skill.max_attempts}."))
-    return found + _row_problems(skill, exclude=[field for field, _ in found])
+    return found + row_problems(skill, exclude=[field for field, _ in found])
 
 
 def remove_skill(skill: Skill) -> None:
     """Remove the skill. Raises ``BadRegistration`` while an agent has it."""
-    with _change():
+    with change():
         holders = list(skill.agents.values_list("name", flat=True)[:5])
         if holders:
             raise BadRegistration(why=f"{skill} is a skill of {', '.join(holders)}. Take it from them first.")
@@ -314,9 +324,9 @@ def remove_skill(skill: Skill) -> None:
 def save_agent(agent: Agent, skills: Iterable[Skill]) -> Agent:
     """Save and return the agent with exactly these skills. Raises ``BadRegistration`` with all problems in words."""
     skills = list(skills)
-    _refuse(agent_problems(agent, skills))
+    refuse(agent_problems(agent, skills))
     agent.updated_at = timezone.now()
-    with _change():
+    with change():
         agent.save()
         agent.skills.set(skills)
     return agent
@@ -324,10 +334,10 @@ def save_agent(agent: Agent, skills: Iterable[Skill]) -> Agent:
 
 def agent_problems(agent: Agent, skills: Iterable[Skill]) -> list[Problem]:
     """Return what keeps the agent from being saved with these skills."""
-    found = _name_problems(agent.name)
+    found = name_problems(agent.name)
     if not isinstance(agent.capacity, int) or not 1 <= agent.capacity <= MAX_CAPACITY:
         found.append(("capacity", f"Use a whole number from 1 to {MAX_CAPACITY}, not {agent.capacity}."))
-    if not _is_between(agent.cost_usd, 0, MAX_COST_USD):
+    if not is_between(agent.cost_usd, 0, MAX_COST_USD):
         found.append(("cost_usd", f"A cost is a number of dollars, 0 or more, not {agent.cost_usd}."))
     if not _are_labels(agent.labels):
         found.append(("labels", 'Labels are words with words, such as {"gpu": "yes"}.'))
@@ -335,15 +345,16 @@ def agent_problems(agent: Agent, skills: Iterable[Skill]) -> list[Problem]:
     if strangers:
         found.append(("skills", f"{', '.join(strangers)}: of another tenant than the agent."))
     found += _executor_problems(agent)
-    return found + _row_problems(agent, exclude=[field for field, _ in found])
+    return found + row_problems(agent, exclude=[field for field, _ in found])
 
 
-def _is_between(value: Any, low: int, high: int) -> bool:
+def is_between(value: Any, low: float, high: float) -> bool:
+    """Return whether the value is a number from ``low`` to ``high``."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:
         return False
-    return number.is_finite() and low <= number <= high
+    return number.is_finite() and Decimal(str(low)) <= number <= Decimal(str(high))
 
 
 def _are_labels(labels: Any) -> bool:
@@ -364,7 +375,7 @@ def set_state(agent: Agent, *, enabled: bool | None = None, draining: bool | Non
     """Enable, disable, drain or resume the agent; None leaves as it is. What runs on it goes on."""
     wanted = {"enabled": enabled, "draining": draining}
     changes = {field: value for field, value in wanted.items() if value is not None}
-    with _change():
+    with change():
         Agent.objects.filter(pk=agent.pk).update(**changes, updated_at=timezone.now())
     for field, value in changes.items():
         setattr(agent, field, value)
@@ -372,7 +383,7 @@ def set_state(agent: Agent, *, enabled: bool | None = None, draining: bool | Non
 
 def remove_agent(agent: Agent) -> None:
     """Remove the agent. What runs on it is offered to others; its history stays."""
-    with _change():
+    with change():
         agent.delete()
 
 
@@ -444,16 +455,10 @@ def ensure_handlers() -> list[Agent]:
 
 
 def _ensure_handler(handler: executors.python.Handler) -> Agent:
-    skills = [_newest_skill(name) or ensure_skill(name) for name in handler.skills]
+    skills = [newest_skill(DEFAULT_TENANT, name) or ensure_skill(name) for name in handler.skills]
     return ensure_agent(
         handler.name, skills=skills, executor="python", description=handler.description, capacity=handler.capacity
     )
-
-
-def _newest_skill(name: str) -> Skill | None:
-    """Return the default tenant's newest skill of that name, or None."""
-    rows = Skill.objects.filter(tenant=DEFAULT_TENANT, name=name)
-    return max(rows, key=lambda skill: version_key(skill.version), default=None)
 
 
 def _lock(model: type[M], **where: Any) -> M | None:
@@ -490,7 +495,7 @@ def create_key(
         scopes=sorted(set(scopes)),
         expires_at=expires_at,
     )
-    _refuse(key_problems(key))
+    refuse(key_problems(key))
     key.save()
     return key, f"a2a_{prefix}_{secret}"
 
@@ -505,7 +510,7 @@ def key_problems(key: ApiKey) -> list[Problem]:
         found.append(("scopes", f"Name at least one of {', '.join(Scope.values)}."))
     if key.expires_at is not None and key.expires_at <= timezone.now():
         found.append(("expires_at", "That time is past already."))
-    return found + _row_problems(key, exclude=[field for field, _ in found])
+    return found + row_problems(key, exclude=[field for field, _ in found])
 
 
 def revoke_key(key: ApiKey) -> None:

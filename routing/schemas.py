@@ -37,7 +37,18 @@ def _printable(text: str) -> str:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_in_utc)]
 Name = Annotated[StrictStr, Field(max_length=64), AfterValidator(_printable)]
+Word = Annotated[StrictStr, Field(max_length=200), AfterValidator(_printable)]
 Key = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+
+
+class ThrottleIn(Schema):
+    """At most ``limit`` submissions with the same key within any ``period_s`` seconds; one more is refused (429)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: StrictInt
+    period_s: float = Field(strict=True)
+    key: Annotated[StrictStr, AfterValidator(_printable)] = Field("", description="Else the skill's name.")
 
 
 class TaskIn(Schema):
@@ -50,6 +61,9 @@ class TaskIn(Schema):
     version: Name = Field("", description="Of the skill; empty accepts any.")
     priority: StrictInt = Field(5, ge=0, le=9, description="Higher goes first.")
     labels: dict[Name, StrictStr] = Field(default_factory=dict, description="What the agent must carry.")
+    requires: Annotated[StrictStr, Field(max_length=2000)] = Field(
+        "", description="A label selector over the agents, such as `region in (eu, us), !spot`."
+    )
     agent: Name = Field("", description="The only agent that may get it; empty leaves the choice to the router.")
     exclude: list[Name] = Field(default_factory=list, max_length=1000, description="Agents that must not get it.")
     not_before: Moment | None = None
@@ -60,6 +74,16 @@ class TaskIn(Schema):
     id: UUID | None = Field(None, description="The task's id, if the caller wants to choose it.")
     parent: UUID | None = None
     context: UUID | None = None
+    size: float | None = Field(None, strict=True, description="How much work it is; else the bytes of the input.")
+    concurrency_key: Word = Field("", description="Limits per key count the tasks with the same one.")
+    affinity: Word = Field("", description="Tasks with the same one like the same agent.")
+    singleton: Key | None = Field(None, description="While a task with this key has not ended, it is the answer (200).")
+    debounce_s: float | None = Field(
+        None, strict=True, description="It waits so long; a later one with the same debounce_key takes its place."
+    )
+    debounce_key: Key | None = None
+    throttle: Annotated[ThrottleIn, WithJsonSchema(ThrottleIn.model_json_schema())] | None = None
+    budget: dict[StrictStr, float] | None = Field(None, description="Its own caps: usd, tokens, wall_s, attempts.")
 
 
 class BatchIn(Schema):
@@ -78,6 +102,25 @@ class CancelIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[StrictStr, Field(max_length=300)] = ""
+
+
+class FeedbackIn(Schema):
+    """How good a completed task's output is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    score: float = Field(strict=True, description="0 (useless) to 1 (as good as it can be).")
+    comment: StrictStr = ""
+
+
+class FeedbackOut(Schema):
+    """What a caller says of a task's output; a later word of the same caller takes its place."""
+
+    task: UUID
+    score: float
+    comment: str
+    by: str
+    at: datetime
 
 
 class Links(Schema):
@@ -99,6 +142,7 @@ class TaskLine(Schema):
     detail: str = Field(description="Why it waits, in words.")
     priority: int
     labels: dict[str, str]
+    requires: str = Field(description="A label selector over the agents.")
     agent: str = Field(description="That has it, or had it last.")
     attempt: int
     tries: int = Field(description="Attempts that began and did not succeed.")
@@ -114,6 +158,12 @@ class TaskLine(Schema):
     max_attempts: int
     parent: UUID | None
     context: UUID | None
+    size: float
+    concurrency_key: str
+    affinity: str
+    singleton_key: str | None
+    debounce_key: str | None
+    budget: dict[str, float] | None
     links: Links
 
 
@@ -127,11 +177,16 @@ class TaskOut(TaskLine):
 class DecisionOut(Schema):
     """Why an attempt went to its agent."""
 
+    policy: str
+    revision: int = Field(description="Of the configuration.")
     strategy: str
     agent: str
     at: datetime
     candidates: list[Any] = Field(description="With their scores, best first.")
     exclusions: dict[str, str] = Field(description="Agent to reason.")
+    more: int = Field(description="Candidates and exclusions that are not listed.")
+    waited_for: str = Field(description="What the task waited for last, in words.")
+    shadow: dict[str, Any] | None = Field(description="What another strategy would have done.")
 
 
 class AttemptOut(Schema):
@@ -141,11 +196,22 @@ class AttemptOut(Schema):
     agent: str
     worker: str
     state: str
+    hedge: bool = Field(description="It flew beside another attempt that took long.")
     error: dict[str, Any] | None
+    usage: dict[str, float] | None = Field(description="What the agent says it has used, by unit.")
     assigned_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     decision: DecisionOut | None = None
+
+
+class DecisionsOut(Schema):
+    """Why each attempt of a task went to its agent, the first one first."""
+
+    task: UUID
+    state: TaskState
+    detail: str = Field(description="Why it waits, in words.")
+    attempts: list[AttemptOut]
 
 
 class EventOut(Schema):

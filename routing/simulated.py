@@ -1,456 +1,144 @@
-"""What stands around the fleet in the simulator: ledger, Redis, controllers and workers.  Pure."""
+"""Agents as the simulator plays them: how fast they truly are, and when they misbehave.  Pure.
+
+A fleet is described by a mapping, in a file by YAML::
+
+    seconds_per_unit: 1.0   # an agent of speed 1 works so long on one unit of size
+    noise: 0.25             # standard deviation of ln(true / expected duration), one draw per task
+    agents:
+      - name: codex
+        capacity: 4
+        speed: 1.5          # 2 needs half the time
+        skills: [work]
+        cost_usd: 0.02      # of one attempt
+        error_rate: 0.01    # share of attempts that fail, at their end
+        slow: [{from: 60, to: 90, factor: 4}]
+        freezes: [{from: 120, to: 128}]
+        black_holes: [{from: 200, to: 260}]
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from routing import events as e
-from routing.fleet import Phase, Restored
 
-if TYPE_CHECKING:
-    from routing.simulator import World
-
-BEAT_S = 3.0
-LOOK_S = 0.5  # how often the controller looks into the ledger without a ring
-RESTART_S = 1.0  # a dead worker process starts again after
-GRACE_S = 2.0  # a stopping worker hands back after
-STUCK_S = 1e6  # how long an attempt works that never ends by itself
-
-TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
-
-Point = Literal["after_read", "before_commit", "after_commit", "after_publish"]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NOT_AT_ALL = math.inf  # the factor of a freeze
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One committed event as a client reads it."""
-
-    task: str
-    seq: int
-    kind: str
-    attempt: int | None
-    at: float
-    agent: str = ""
-    capacity: int | None = None  # of ``assigned``: slots of the agent as the registry stood
-    outcome: str = ""  # of ``requeued``
-    output: Any = None  # of ``completed``
+class BadFleet(ValueError):
+    """A description of a fleet cannot be used; the message says where and why."""
 
 
-@dataclass(slots=True)
-class History:
-    """What could be seen from outside, in the order of the commits."""
-
-    lines: list[Line] = field(default_factory=list)
-    accepted: list[str] = field(default_factory=list)  # ids of tasks whose submission was answered with yes
-    interrupted: list[tuple[str, float]] = field(default_factory=list)  # (task, when its running attempt was cut off)
-    executions: list[tuple[str, int]] = field(default_factory=list)  # (task, attempt), each time one began
-    ended_at: float = 0.0
-    take_overs: int = 0
-    refused_commits: int = 0
+class _Described(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# ---- what survives a crash of the controller --------------------------------------------------------------------
+class Window(_Described):
+    """A stretch of time, half open, in seconds after the trace's first arrival."""
+
+    start: Annotated[Finite, Field(alias="from", ge=0)]
+    end: Annotated[Finite, Field(alias="to")]
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("'to' comes after 'from'")
+        return self
+
+    def holds(self, at: float) -> bool:
+        """Return whether ``at`` is in it."""
+        return self.start <= at < self.end
 
 
-@dataclass(slots=True)
-class Row:
-    """A task in the ledger."""
+class Slow(Window):
+    """A time in which all work takes ``factor`` times as long."""
 
-    spec: e.TaskSpec
-    accepted: bool = False
-    seq: int = 0
-    attempt: int = 0
-    tries: int = 0
-    phase: Phase = "waiting"
-    agent: str = ""
-    began_at: float = 0.0
-    cancel_asked: bool = False
-    ended: bool = False
+    factor: Annotated[Finite, Field(gt=0)]
 
-    def write(self, r: e.Recorded) -> None:
-        """Bring the row up to date, like ``ledger._Pen``."""
-        self.seq = r.seq
-        if r.kind == "submitted":
-            self.accepted = True
-        elif r.kind == "assigned":
-            self.phase, self.attempt, self.agent = "assigned", r.attempt or 0, r.agent
-        elif r.kind == "working":
-            self.phase, self.began_at = "working", r.at
-        elif r.kind == "requeued":
-            self.phase, self.agent, self.tries = "waiting", "", r.data["tries"]
-        elif r.kind == "cancel_requested":
-            self.cancel_asked = True
-        elif r.kind in TERMINAL:
-            self.ended = True
 
-    def restored(self) -> Restored:
-        """Return the task as a new controller takes it up, like ``ledger.live``."""
-        return Restored(
-            spec=self.spec,
-            seq=self.seq,
-            attempt=self.attempt,
-            tries=self.tries,
-            phase=self.phase,
-            agent=self.agent,
-            began_at=self.began_at,
-            cancel_asked=self.cancel_asked,
+class SimulatedAgent(_Described):
+    """One agent: what the registry says of it, and what it is like."""
+
+    name: Name
+    tenant: Name = "default"
+    skills: frozenset[Name] = frozenset({"work"})
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    capacity: Annotated[int, Field(ge=1, le=10_000)] = 1
+    speed: Annotated[Finite, Field(gt=0)] = 1.0
+    cost_usd: Annotated[Finite, Field(ge=0)] = 0.0
+    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    slow: tuple[Slow, ...] = ()
+    freezes: tuple[Window, ...] = ()  # it stands still, and its worker is silent
+    black_holes: tuple[Window, ...] = ()  # what begins then fails at once
+
+    def spec(self) -> e.AgentSpec:
+        """Return it as registered."""
+        return e.AgentSpec(
+            name=self.name,
+            tenant=self.tenant,
+            skills=frozenset((skill, "1") for skill in self.skills),
+            capacity=self.capacity,
+            labels=tuple(sorted(self.labels.items())),
+            cost_usd=self.cost_usd,
         )
 
 
-class Ledger:
-    """The database: it never lies, and refuses writers of an old epoch."""
+class SimulatedFleet(_Described):
+    """All agents of a simulation."""
 
-    def __init__(self, history: History, *, epochs: bool) -> None:
-        self.rows: dict[str, Row] = {}
-        self.cancels: dict[str, None] = {}  # open requests
-        self.position = 0
-        self.epoch = 0
-        self.open = 0  # tasks that have not ended
-        self._unaccepted: dict[str, None] = {}
-        self._history = history
-        self._epochs = epochs
+    agents: Annotated[tuple[SimulatedAgent, ...], Field(min_length=1)]
+    seconds_per_unit: Annotated[Finite, Field(gt=0)] = 1.0
+    noise: Annotated[float, Field(ge=0, le=3)] = 0.0
 
-    def insert(self, spec: e.TaskSpec) -> None:
-        """Accept a task at the door."""
-        self.rows[spec.id] = Row(spec)
-        self._unaccepted[spec.id] = None
-        self._history.accepted.append(spec.id)
-        self.open += 1
-
-    def unaccepted(self) -> list[e.TaskSpec]:
-        """Return what no controller has taken in yet, oldest first."""
-        return [self.rows[task].spec for task in self._unaccepted]
-
-    def live(self) -> Iterator[Restored]:
-        """Yield what a new controller has to take up."""
-        return (row.restored() for row in self.rows.values() if row.accepted and not row.ended)
-
-    def commit(self, effects: list[e.Effect], turn: Turn) -> bool:
-        """Write what was recorded together with the position, or nothing if the epoch is not the leader's."""
-        if self._epochs and turn.epoch != self.epoch:
-            self._history.refused_commits += 1
-            return False
-        self.position = turn.position
-        for r in effects:
-            if isinstance(r, e.Recorded):
-                self._write(r, turn.capacities)
-        for task in turn.done:
-            self.cancels.pop(task, None)
-        return True
-
-    def _write(self, r: e.Recorded, capacities: Mapping[str, int]) -> None:
-        row = self.rows[r.task]
-        self.open -= r.kind in TERMINAL and not row.ended
-        row.write(r)
-        self._unaccepted.pop(r.task, None)
-        capacity = capacities.get(r.agent) if r.kind == "assigned" else None
-        self._history.lines.append(
-            Line(task=r.task, seq=r.seq, kind=r.kind, attempt=r.attempt, at=r.at, agent=r.agent,
-                 capacity=capacity, outcome=r.data.get("outcome", ""), output=r.output)
-        )  # fmt: skip
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [agent.name for agent in self.agents]
+        if twice := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
+            raise ValueError(f"two agents are called {', '.join(twice)}")
+        return self
 
 
-class Redis:
-    """The log, the claims and the messages on their way."""
-
-    def __init__(self) -> None:
-        self.log: list[tuple[int, e.Fact]] = []
-        self.claims: set[tuple[str, int]] = set()  # claimed or fenced
-        self.messages: list[e.Dispatch] = []
-        self.paused_until = 0.0
-        self.losses = 0  # how often everything was lost
-        self._ids = itertools.count(1)
-
-    def add(self, fact: e.Fact) -> None:
-        """Put a fact at the end of the log."""
-        self.log.append((next(self._ids), fact))
-
-    def read(self, position: int) -> list[tuple[int, e.Fact]]:
-        """Return the entries after ``position``."""
-        return [entry for entry in self.log if entry[0] > position]
-
-    def trim(self, position: int) -> None:
-        """Forget what is committed."""
-        self.log = self.read(position)
-
-    def empty(self) -> None:
-        """Lose everything."""
-        self.log, self.claims, self.messages = [], set(), []
-        self.losses += 1
+def described(data: Any) -> SimulatedFleet:
+    """Return the fleet that ``data`` describes, as read from YAML or JSON. Raises ``BadFleet``."""
+    try:
+        return SimulatedFleet.model_validate(data)
+    except ValidationError as error:
+        raise BadFleet("\n".join(_in_words(found) for found in error.errors())) from None
 
 
-# ---- processes --------------------------------------------------------------------------------------------------
+def _in_words(found: Mapping[str, Any]) -> str:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"]).lstrip(".")
+    return f"{place or 'fleet'}: {found['msg'].removeprefix('Value error, ')}"
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one turn of a controller wants committed besides the effects."""
+class Pace:
+    """How fast one agent works at each moment, in seconds of work per second."""
 
-    epoch: int
-    position: int
-    done: list[str]
-    capacities: Mapping[str, int]
+    def __init__(self, agent: SimulatedAgent, origin: float = 0.0) -> None:
+        """``origin`` is the moment from which the windows count."""
+        windows = [(w.start, w.end, w.factor) for w in agent.slow]
+        windows += [(w.start, w.end, NOT_AT_ALL) for w in agent.freezes]
+        edges = sorted({edge for start, end, _ in windows for edge in (start, end)})
+        self._changes = [origin + edge for edge in edges]
+        self._paces = [agent.speed]  # before the first change, and after each
+        for edge in edges:
+            factors = (factor for start, end, factor in windows if start <= edge < end)
+            self._paces.append(agent.speed / math.prod(factors))
 
-
-class Controller:
-    """One controller process that leads, or thinks it does."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.epoch = world.ledger.epoch
-        self.position = world.ledger.position
-        self.alive = True
-        self.busy = False  # in the middle of a turn
-        self.wake_at: float | None = None
-        self.fleet = world.make_fleet()
-        self._losses = world.redis.losses
-        self._revision = -1
-        self._capacities: dict[str, int] = {}
-        self._heard_at = self._looked_at = world.now
-        effects = self._follow_registry()
-        for restored in world.ledger.live():
-            effects += self.fleet.restore(restored, world.now)
-        self._publish(effects)
-
-    def turn(self) -> Iterator[Point]:
-        """Read, decide, commit, publish; stops at each named point, where a fault may strike."""
-        world, redis = self.world, self.world.redis
-        effects = self._after_silence()
-        entries = redis.read(self.position)
-        yield "after_read"
-        for _, fact in entries:
-            effects += self.fleet.apply(fact, world.now)
-        position = entries[-1][0] if entries else self.position
-        done: list[str] = []
-        if world.rung or world.now >= self._looked_at + LOOK_S:
-            effects += self._look(done)
-        effects += self.fleet.due(world.now)
-        yield "before_commit"
-        if not world.ledger.commit(effects, Turn(self.epoch, position, done, self._capacities)):
-            self.alive = False
-            return
-        self.position = position
-        redis.trim(position)
-        yield "after_commit"
-        self._publish(effects)
-        yield "after_publish"
-
-    def _after_silence(self) -> list[e.Effect]:
-        """Return what follows from a time without Redis, or from the loss of its data."""
-        gap = self.world.now - self._heard_at
-        self._heard_at = self.world.now
-        effects = self.fleet.apply(e.Stalled(seconds=gap), self.world.now) if gap > 1.0 else []
-        if self._losses != self.world.redis.losses:
-            self._losses = self.world.redis.losses
-            effects += self.fleet.apply(e.MessagesLost(), self.world.now)
-        return effects
-
-    def _look(self, done: list[str]) -> list[e.Effect]:
-        world = self.world
-        self._looked_at, world.rung = world.now, False
-        effects = self._follow_registry()
-        for spec in world.ledger.unaccepted():
-            if spec.id not in self.fleet.tasks:
-                effects += self.fleet.apply(e.Submitted(task=spec), world.now)
-        for task in world.ledger.cancels:
-            effects += self.fleet.apply(e.CancelAsked(task=task, by="client"), world.now)
-            done.append(task)
-        return effects
-
-    def _follow_registry(self) -> list[e.Effect]:
-        world = self.world
-        if self._revision == world.revision:
-            return []
-        self._revision = world.revision
-        self._capacities = {spec.name: spec.capacity for spec in world.registry}
-        fact = e.AgentsChanged(agents=world.registry, strategies=world.scenario.strategies)
-        return self.fleet.apply(fact, world.now)
-
-    def _publish(self, effects: list[e.Effect]) -> None:
-        """Tell the world: fences first, so that nothing stale can begin."""
-        for effect in effects:
-            if isinstance(effect, e.Fence):
-                self.world.redis.claims.add((effect.task, effect.attempt))
-            elif isinstance(effect, e.Stop):
-                self.world.push(effect)
-        for effect in effects:
-            if isinstance(effect, e.Dispatch):
-                self.world.send(effect)
-
-
-class Worker:
-    """A worker process with its threads."""
-
-    def __init__(self, world: World, name: str, threads: int) -> None:
-        self.world = world
-        self.name, self.threads = name, threads
-        self.life = 0  # rises when the process starts and when it ends
-        self.alive = self.draining = False
-        self.frozen_until = 0.0
-        self.running: dict[tuple[str, int], None] = {}
-        self._in_hand: list[e.Dispatch] = []  # taken from the queue by a process that then froze
-
-    @property
-    def is_frozen(self) -> bool:
-        return self.world.now < self.frozen_until
-
-    def can_take(self) -> bool:
-        """Return whether a message would come to this process now."""
-        if not self.alive or self.draining:
-            return False
-        return not self._in_hand if self.is_frozen else len(self.running) < self.threads
-
-    def start(self) -> None:
-        """Begin a new life."""
-        self.life += 1
-        self.alive, self.draining, self.frozen_until = True, False, 0.0
-        self._beat()
-        self.world.deliver()
-
-    def _end(self) -> str:
-        """End this life, and return the incarnation's name. The supervisor starts another one."""
-        incarnation = str(self.life)
-        self.life += 1
-        self.alive, self.frozen_until, self._in_hand = False, 0.0, []
-        self.running.clear()
-        self.world.after(RESTART_S, self.start)
-        return incarnation
-
-    def take(self, message: e.Dispatch) -> None:
-        """Claim the attempt and begin it, unless somebody has or must not any more."""
-        if self.is_frozen:
-            self._in_hand.append(message)
-            return
-        key = (message.task, message.attempt)
-        if key in self.world.redis.claims:
-            return
-        self.world.redis.claims.add(key)
-        self.running[key] = None
-        self._tell(e.Started(task=message.task, attempt=message.attempt, worker=self.name))
-        self._execute(key, message)
-
-    def _execute(self, key: tuple[str, int], message: e.Dispatch) -> None:
-        world = self.world
-        arrival, count = world.count_execution(key)
-        size_s = arrival.size_s / world.speeds[message.agent]
-        if count <= arrival.hangs:
-            size_s = STUCK_S
-        half = e.Noted(task=key[0], attempt=key[1], kind="progress", data={"fraction": 0.5})
-        world.after(size_s / 2, self._if_same(lambda: self._note(key, half)))
-        if arrival.kills_worker:
-            world.after(min(size_s, 0.5), self._if_same(self.kill))
-        elif size_s > message.timeout_s:
-            error = e.Error(kind="timeout", message="took too long", retryable=True)
-            if size_s < STUCK_S:
-                world.after(message.timeout_s, self._if_same(lambda: self._finish(key, error)))
-        elif count <= arrival.failures:
-            error = e.Error(kind="agent", message="did not work", retryable=arrival.retryable)
-            world.after(size_s, self._if_same(lambda: self._finish(key, error, arrival.again_in_s)))
-        else:
-            world.after(size_s, self._if_same(lambda: self._finish(key, None)))
-
-    def _note(self, key: tuple[str, int], note: e.Noted) -> None:
-        if key in self.running:
-            self._tell(note)
-
-    def _finish(self, key: tuple[str, int], error: e.Error | None, again_in_s: float | None = None) -> None:
-        if key in self.running:
-            del self.running[key]
-            task, attempt = key
-            output = None if error else {"task": task, "attempt": attempt}
-            self._tell(e.Finished(task=task, attempt=attempt, output=output, error=error, retry_in_s=again_in_s))
-            self.world.deliver()
-
-    def stop_attempt(self, stop: e.Stop) -> None:
-        """Do as the controller says."""
-        key = (stop.task, stop.attempt)
-        if key not in self.running or self.is_frozen or self.world.arrivals[stop.task].deaf:
-            return
-        if stop.reason == "canceled":
-            self._finish(key, e.Error(kind="canceled", message="stopped as asked", retryable=False))
-        else:
-            del self.running[key]
-            self.world.deliver()
-
-    def kill(self) -> None:
-        """End like by ``kill -9``, and start again soon."""
-        if not self.alive:
-            return
-        self._cut_off(list(self.running))
-        gone = e.WorkerGone(worker=self.name, incarnation=self._end())
-        if self.world.rng.random() < 0.5:  # the supervisor may see it, or not
-            self.world.after(0.3, lambda: self.world.with_redis(lambda: self.world.append(gone)))
-
-    def freeze(self, seconds: float) -> None:
-        """Stand still like by SIGSTOP; whatever was due comes when it goes on."""
-        if self.alive:
-            self.frozen_until = self.world.now + seconds
-            self.world.history.interrupted += [(task, self.world.now) for task, _ in self.running]
-            self.world.after(seconds, self._if_same(self._thaw))
-
-    def _thaw(self) -> None:
-        messages, self._in_hand = self._in_hand, []
-        for message in messages:
-            self.world.with_redis(self._if_same(partial(self.take, message)))
-        self.world.deliver()
-
-    def lose_thread(self) -> None:
-        """Let one attempt vanish without a word."""
-        if self.running:
-            self._cut_off([self.world.rng.choice(list(self.running))])
-
-    def shut_down(self) -> None:
-        """Stop in good order, like by SIGTERM: take nothing new, finish, hand the rest back, start again."""
-        if self.alive and not self.draining and not self.is_frozen:
-            self.draining = True
-            self._tell_beat()
-            self.world.after(GRACE_S, self._if_same(self._hand_back))
-
-    def _hand_back(self) -> None:
-        for task, attempt in self.running:
-            self._tell(e.HandedBack(task=task, attempt=attempt))
-        self._tell(e.WorkerGone(worker=self.name, incarnation=str(self.life)))
-        self._end()
-
-    def _cut_off(self, keys: list[tuple[str, int]]) -> None:
-        for key in keys:
-            del self.running[key]
-            self.world.history.interrupted.append((key[0], self.world.now))
-
-    def _beat(self) -> None:
-        self._tell_beat()
-        self.world.after(BEAT_S, self._if_same(self._beat))
-
-    def _tell_beat(self) -> None:
-        self._tell(
-            e.Beat(
-                worker=self.name,
-                incarnation=str(self.life),
-                threads=self.threads,
-                attempts=tuple(self.running),
-                draining=self.draining,
-            )
-        )
-
-    def _tell(self, fact: e.Fact) -> None:
-        """Put a fact in the log, or keep it until Redis is back; it may come twice, as retried writes do."""
-        append = self._if_same(lambda: self.world.append(fact))
-        self.world.with_redis(append)
-        if self.world.chance("duplicate"):
-            self.world.after(self.world.rng.uniform(0, 5), append)
-
-    def _if_same(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Return ``action`` such that it has no effect in another life, and waits while the process is frozen."""
-        life = self.life
-
-        def act() -> None:
-            if self.life == life and self.is_frozen:
-                self.world.after(self.frozen_until - self.world.now, act)
-            elif self.life == life:
-                action()
-
-        return act
+    def end_of(self, start: float, work_s: float) -> float:
+        """Return when ``work_s`` seconds of an agent of speed 1 are done that begin at ``start``."""
+        place = bisect_right(self._changes, start)
+        pace, now = self._paces[place], start
+        for change, next_pace in zip(self._changes[place:], self._paces[place + 1 :], strict=True):
+            possible = (change - now) * pace
+            if work_s <= possible:
+                break
+            work_s, now, pace = work_s - possible, change, next_pace
+        return now + work_s / pace

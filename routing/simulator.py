@@ -1,302 +1,291 @@
-"""The shipped fleet in a small simulated world, under a virtual clock and with seeded faults.  Pure.
+"""A trace of arrivals through the shipped fleet, under a virtual clock, without Redis.  Pure.
 
-The world is what stands around the fleet in production: the ledger, Redis (log, claims, the broker's messages), worker
-processes and a controller with its standby. A ``Scenario`` holds everything that will happen; the same scenario gives
-the same ``History``, always. What the agents do is given as a trace: tasks with their times of arrival and sizes.
+``simulate`` is told which tasks arrive when and what the agents are truly like, and lets a decider choose: the shipped
+``Fleet`` if nothing else is given, or anything else with its three doors. The same trace, fleet, decider and seed give
+the same ``Report``, always.
+
+The agents' side is played by one virtual worker with threads enough for all: it begins what it is sent at once, beats
+every 3 seconds, and reports every end. An agent that may freeze has a worker of its own, which is silent meanwhile.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from routing import events as e
 from routing.fleet import Fleet
-from routing.simulated import LOOK_S, Controller, History, Ledger, Point, Redis, Worker
+from routing.policies import PolicySpec
+from routing.report import Course, Report, summed_up
+from routing.simulated import Pace, SimulatedAgent, SimulatedFleet
+from routing.traces import Job
 
-TAKE_OVER_S = 2.5  # from a leader's silence to the next one's first step
-HOP_S = 0.002  # one message's way
-LINGER_S = 40.0  # the world goes on so long after the last task ended: late results must do no harm
-PATIENCE_S = 400.0  # and it ends at the latest so long after the last arrival or fault
-
-FaultKind = Literal[
-    "kill_worker",
-    "freeze_worker",
-    "stop_worker",
-    "lose_thread",
-    "crash_controller",
-    "pause_controller",
-    "empty_redis",
-    "pause_redis",
-    "edit_agents",
-]
+BEAT_S = 3.0
+FAILS_AFTER_S = 0.05  # an attempt in a black hole
+PATIENCE_S = 600.0  # without arrivals and with nobody at work, time goes on so long
+SPINS_S = 0.001  # at least so far apart are two looks that the decider asks for
+TIMEOUT_S = 3600.0
+SHARED_WORKER = "simulated"
+TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A task that a client submits, and how it will behave."""
+class Decider(Protocol):
+    """What the simulator asks who gets what: a ``Fleet``, or what stands in its place."""
 
-    at: float
-    task: e.TaskSpec
-    size_s: float  # an agent of speed 1 works on it so long
-    failures: int = 0  # so many executions fail before one succeeds
-    retryable: bool = True  # what the failures say of themselves
-    again_in_s: float | None = None  # with each failure the agent asks for another attempt after so long
-    hangs: int = 0  # so many executions never end by themselves
-    kills_worker: bool = False  # every execution takes its worker process with it
-    deaf: bool = False  # it does not stop when asked to
-    cancel_at: float | None = None
+    def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
+        """Return what follows from a fact."""
+        ...
 
+    def due(self, now: float) -> list[e.Effect]:
+        """Return what is to be done now."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimAgent:
-    """An agent as registered, and how fast it really is."""
-
-    spec: e.AgentSpec
-    speed: float = 1.0  # 2 needs half the time
+    def next_due(self) -> float | None:
+        """Return when ``due`` should be called at the latest, None for no time of its own."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Something that goes wrong, or is changed, at one moment."""
-
-    at: float
-    kind: FaultKind
-    target: int = 0  # which worker, modulo their number
-    seconds: float = 0.0  # how long it lasts
-    point: Point = "after_read"  # where it meets the controller
-    agents: tuple[e.AgentSpec, ...] = ()  # the registry after an edit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """How often small things go wrong until ``until``: chances 0..1 for each message."""
-
-    until: float = 0.0
-    drop: float = 0.0  # a Celery message, a ring or a push is lost
-    duplicate: float = 0.0  # a Celery message, ring or entry of the log comes twice
-    delay: float = 0.0  # a Celery message comes late, so others overtake it
-    delay_s: float = 15.0  # at most so late
+def simulate(
+    trace: Sequence[Job],
+    fleet: SimulatedFleet,
+    *,
+    strategy: str = "balanced",
+    seed: int = 0,
+    decider: Decider | None = None,
+) -> Report:
+    """Return what comes of the trace, whose jobs stand in the order of their times and have different ids."""
+    return _Run(trace, fleet, strategy, seed, decider or Fleet()).run()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """All that will happen in one simulated world."""
-
-    seed: int = 0
-    agents: tuple[SimAgent, ...]
-    workers: tuple[int, ...] = (8, 8)  # threads of each worker process
-    arrivals: tuple[Arrival, ...]
-    faults: tuple[Fault, ...] = ()
-    noise: Noise = Noise()
-    strategies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+def true_work(trace: Sequence[Job], fleet: SimulatedFleet, seed: int) -> dict[str, float]:
+    """Return how many seconds each job truly takes an agent of speed 1: as recorded, or by its size and noise."""
+    rng = random.Random(f"work {seed}")
+    drawn = {job.id: job.size * fleet.seconds_per_unit * math.exp(rng.gauss(0.0, fleet.noise)) for job in trace}
+    return drawn | {job.id: job.work_s for job in trace if job.work_s is not None}
 
 
-def simulate(scenario: Scenario, *, make_fleet: Callable[[], Fleet] = Fleet, epochs: bool = True) -> History:
-    """Return what happens in ``scenario``. ``epochs`` False lets a deposed controller write, to see what that does."""
-    return World(scenario, make_fleet, epochs).run()
+class _Agent:
+    """One agent at work."""
+
+    def __init__(self, described: SimulatedAgent, origin: float, worker: _Worker) -> None:
+        self.error_rate = described.error_rate
+        self.pace = Pace(described, origin)
+        self.worker = worker
+        self._black_holes = [(origin + w.start, origin + w.end) for w in described.black_holes]
+
+    def is_black_hole(self, now: float) -> bool:
+        return any(start <= now < end for start, end in self._black_holes)
 
 
-# ---- the world --------------------------------------------------------------------------------------------------
+class _Worker:
+    """A virtual worker process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.freezes: list[tuple[float, float]] = []
+        self.attempts: dict[tuple[str, int], None] = {}  # in flight
+        self.begun: set[tuple[str, int]] = set()
+        self._threads = 0
+        self._serves: frozenset[str] = frozenset()
+
+    def employ(self, described: SimulatedAgent, origin: float) -> None:
+        """Serve one more agent."""
+        self._threads += described.capacity
+        self._serves |= {described.name}
+        self.freezes += [(origin + w.start, origin + w.end) for w in described.freezes]
+
+    def goes_on_at(self, now: float) -> float:
+        """Return the end of the freeze it is in, ``now`` if it is in none."""
+        return max((end for start, end in self.freezes if start <= now < end), default=now)
+
+    def beat(self) -> e.Beat:
+        """Return what it tells every few seconds."""
+        return e.Beat(
+            worker=self.name,
+            incarnation="1",
+            threads=self._threads,
+            attempts=tuple(self.attempts),
+            serves=self._serves,
+        )
 
 
-class World:
-    """The clock, and everything that acts by it."""
+class _Run:
+    """The clock, and all that happens by it."""
 
-    def __init__(self, scenario: Scenario, make_fleet: Callable[[], Fleet], epochs: bool) -> None:
-        self.scenario = scenario
-        self.make_fleet = make_fleet
-        self.now = 0.0
-        self.rng = random.Random(scenario.seed)
-        self.history = History()
-        self.ledger = Ledger(self.history, epochs=epochs)
-        self.redis = Redis()
-        self.registry = tuple(agent.spec for agent in scenario.agents)
-        self.revision = 0
-        self.rung = False
-        self.speeds = {agent.spec.name: agent.speed for agent in scenario.agents}
-        self.arrivals = {arrival.task.id: arrival for arrival in scenario.arrivals}
-        self.workers = [Worker(self, f"w{n}", threads) for n, threads in enumerate(scenario.workers, 1)]
-        self._executions: dict[str, int] = {}
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+    def __init__(self, trace: Sequence[Job], fleet: SimulatedFleet, strategy: str, seed: int, decider: Decider) -> None:
+        self._trace, self._fleet, self._decider = trace, fleet, decider
+        self._policies = (PolicySpec(name=strategy.replace("_", "-"), strategy=strategy),)
+        self._seed = seed
+        self._work = true_work(trace, fleet, seed)
+        self._now = self._origin = trace[0].at if trace else 0.0
+        self._workers: dict[str, _Worker] = {}
+        self._agents = {agent.name: self._employ(agent) for agent in fleet.agents}
+        self._fenced: set[tuple[str, int]] = set()
+        self._courses: dict[str, Course] = {}
+        self._open = len(trace)  # tasks that have not ended
+        self._attempts: Counter[str] = Counter()
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
-        self._struck: dict[Point, Fault] = {}  # faults that wait for a controller to come by
-        self._to_arrive = len(scenario.arrivals)
-        self._leader = Controller(self)
 
-    def run(self) -> History:
-        """Let everything happen, and return what was seen."""
-        for arrival in self.scenario.arrivals:
-            self.after(arrival.at, partial(self._arrive, arrival))
-        for fault in self.scenario.faults:
-            self.after(fault.at, partial(self._strike, fault))
-        for worker in self.workers:
-            worker.start()
-        self._wake(self._leader, 0.0)
-        moments = [a.at for a in self.scenario.arrivals] + [f.at + f.seconds for f in self.scenario.faults]
-        end, lingers = max([self.scenario.noise.until, *moments]) + PATIENCE_S, False
-        while self._agenda[0][0] < end:
-            self.now, _, action = heapq.heappop(self._agenda)
-            action()
-            if not lingers and not self._to_arrive and not self.ledger.open:
-                end, lingers = min(end, self.now + LINGER_S), True
-                self.history.ended_at = self.now
-        return self.history
+    def _employ(self, described: SimulatedAgent) -> _Agent:
+        """Give the agent a worker: the shared one unless it may freeze."""
+        name = f"worker of {described.name}" if described.freezes else SHARED_WORKER
+        worker = self._workers.setdefault(name, _Worker(name))
+        worker.employ(described, self._origin)
+        return _Agent(described, self._origin, worker)
 
-    # ---- time and chance ----------------------------------------------------------------------------------------
+    def run(self) -> Report:
+        """Let everything happen, and sum it up."""
+        specs = tuple(agent.spec() for agent in self._fleet.agents)
+        self._tell(e.RegistryChanged(agents=specs, policies=self._policies))
+        for worker in self._workers.values():
+            self._beat_on(worker)
+            for _, end in worker.freezes:
+                self._at(end, self._beat, worker)
+        self._let_pass()
+        costs = {agent.name: agent.cost_usd for agent in self._fleet.agents}
+        return summed_up(self._courses, attempts=self._attempts, costs_usd=costs)
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do it later."""
-        heapq.heappush(self._agenda, (self.now + seconds, next(self._order), action))
+    def _let_pass(self) -> None:
+        """Go from moment to moment until every task has ended, or nothing more is to be hoped for."""
+        arrivals = iter(self._trace)
+        job = next(arrivals, None)
+        busy_at = self._now
+        while self._open and self._now < busy_at + PATIENCE_S:
+            arrives_at = math.inf if job is None else job.at
+            self._now = min(arrives_at, self._agenda[0][0], self._look_at())
+            if job is not None and arrives_at == self._now:
+                self._arrive(job)
+                job = next(arrivals, None)
+            elif self._agenda[0][0] == self._now:
+                _, _, action, details = heapq.heappop(self._agenda)
+                action(*details)
+            self._carry_out(self._decider.due(self._now))
+            if job is not None or any(worker.attempts for worker in self._workers.values()):
+                busy_at = self._now
 
-    def with_redis(self, action: Callable[[], None]) -> None:
-        """Do it now, or when Redis answers again."""
-        if self.now < self.redis.paused_until:
-            self.after(self.redis.paused_until - self.now, lambda: self.with_redis(action))
+    def _look_at(self) -> float:
+        due = self._decider.next_due()
+        return math.inf if due is None else max(due, self._now + SPINS_S)
+
+    def _at(self, moment: float, action: Callable[..., None], *details: Any) -> None:
+        heapq.heappush(self._agenda, (moment, next(self._order), action, details))
+
+    # ---- what the decider is told -------------------------------------------------------------------------------
+
+    def _tell(self, fact: e.Fact) -> None:
+        self._carry_out(self._decider.apply(fact, self._now))
+
+    def _arrive(self, job: Job) -> None:
+        spec = _spec(job)
+        self._courses[job.id] = Course(job.at, spec.deadline)
+        self._tell(e.Submitted(task=spec))
+
+    def _beat_on(self, worker: _Worker) -> None:
+        self._beat(worker)
+        self._at(self._now + BEAT_S, self._beat_on, worker)
+
+    def _beat(self, worker: _Worker) -> None:
+        if worker.goes_on_at(self._now) == self._now:
+            self._tell(worker.beat())
+
+    # ---- what it says -------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: list[e.Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, e.Recorded):
+                self._note(effect)
+            elif isinstance(effect, e.Dispatch):
+                self._deliver(effect)
+            elif isinstance(effect, e.Fence):
+                self._fenced.add((effect.task, effect.attempt))
+            elif isinstance(effect, e.Stop):
+                self._stop(effect)
+
+    def _note(self, recorded: e.Recorded) -> None:
+        course = self._courses[recorded.task]
+        if recorded.agent:
+            course.agent = recorded.agent
+        if recorded.kind in TERMINAL:
+            course.outcome, course.ended_at = recorded.kind, recorded.at
+            self._open -= 1
+
+    def _deliver(self, message: e.Dispatch) -> None:
+        """Begin the attempt, when its worker goes on if it is frozen; a second message begins nothing."""
+        worker = self._agents[message.agent].worker
+        if (message.task, message.attempt) in worker.begun or (message.task, message.attempt) in self._fenced:
+            return
+        goes_on_at = worker.goes_on_at(self._now)
+        if goes_on_at > self._now:
+            self._at(goes_on_at, self._deliver, message)
         else:
-            action()
+            self._begin(message)
 
-    def chance(self, what: Literal["drop", "duplicate", "delay"]) -> bool:
-        """Return whether noise strikes now."""
-        noise = self.scenario.noise
-        return self.now < noise.until and self.rng.random() < getattr(noise, what)
+    def _begin(self, message: e.Dispatch) -> None:
+        agent = self._agents[message.agent]
+        key = (message.task, message.attempt)
+        agent.worker.begun.add(key)
+        agent.worker.attempts[key] = None
+        course = self._courses[message.task]
+        course.attempts += 1
+        course.began_at = self._now if course.began_at is None else course.began_at
+        self._attempts[message.agent] += 1
+        end, error = self._outcome(agent, message)
+        self._at(end, self._finish, agent.worker, key, error)
+        self._tell(e.Started(task=message.task, attempt=message.attempt, worker=agent.worker.name, incarnation="1"))
 
-    def count_execution(self, key: tuple[str, int]) -> tuple[Arrival, int]:
-        """Note down that an attempt begins, and return its task's behaviour and how many have begun."""
-        self.history.executions.append(key)
-        count = self._executions[key[0]] = self._executions.get(key[0], 0) + 1
-        return self.arrivals[key[0]], count
+    def _outcome(self, agent: _Agent, message: e.Dispatch) -> tuple[float, e.Error | None]:
+        """Return when the attempt ends, and what goes wrong with it."""
+        if agent.is_black_hole(self._now):
+            return self._now + FAILS_AFTER_S, {"kind": "agent", "message": "failed at once", "retryable": True}
+        end = agent.pace.end_of(self._now, self._work[message.task])
+        if end - self._now > message.timeout_s:
+            stopped_at = agent.worker.goes_on_at(self._now + message.timeout_s)
+            return stopped_at, {"kind": "timeout", "message": "took too long", "retryable": True}
+        if agent.error_rate and self._chance(message) < agent.error_rate:
+            return end, {"kind": "agent", "message": "did not work", "retryable": True}
+        return end, None
 
-    # ---- messages -----------------------------------------------------------------------------------------------
+    def _chance(self, message: e.Dispatch) -> float:
+        """Return 0..1: an attempt's luck is its own, whoever else had which."""
+        return random.Random(f"{self._seed} {message.task} {message.attempt}").random()
 
-    def append(self, fact: e.Fact) -> None:
-        """Put a fact in the log, and wake the controller."""
-        self.redis.add(fact)
-        self._wake(self._leader, HOP_S)
+    def _finish(self, worker: _Worker, key: tuple[str, int], error: e.Error | None) -> None:
+        if key in worker.attempts:
+            del worker.attempts[key]
+            self._tell(e.Finished(task=key[0], attempt=key[1], error=error))
 
-    def send(self, message: e.Dispatch) -> None:
-        """Send a Celery message, as well as the broker can."""
-        for _ in range(2 if self.chance("duplicate") else 1):
-            if not self.chance("drop"):
-                late_s = self.rng.uniform(0, self.scenario.noise.delay_s) if self.chance("delay") else HOP_S
-                queue = partial(self._queue, message, self.redis.losses)
-                self.after(late_s, partial(self.with_redis, queue))
-
-    def _queue(self, message: e.Dispatch, losses: int) -> None:
-        if losses == self.redis.losses:
-            self.redis.messages.append(message)
-            self.deliver()
-
-    def deliver(self) -> None:
-        """Hand waiting messages to workers with a free thread."""
-        if self.now < self.redis.paused_until:
+    def _stop(self, stop: e.Stop) -> None:
+        """End an attempt as asked to; a frozen worker does it when it goes on."""
+        key = (stop.task, stop.attempt)
+        worker = next((worker for worker in self._workers.values() if key in worker.attempts), None)
+        if worker is None:
             return
-        messages, self.redis.messages = self.redis.messages, []
-        for message in messages:
-            able = [worker for worker in self.workers if worker.can_take()]
-            if able:
-                self.rng.choice(able).take(message)
-            else:
-                self.redis.messages.append(message)
+        goes_on_at = worker.goes_on_at(self._now)
+        if goes_on_at > self._now:
+            self._at(goes_on_at, self._stop, stop)
+        elif stop.reason == "stale":
+            del worker.attempts[key]
+        else:
+            self._finish(worker, key, {"kind": "canceled", "message": "stopped as asked", "retryable": False})
 
-    def push(self, stop: e.Stop) -> None:
-        """Tell every worker to stop an attempt; whoever does not hear it hears it after the next beat."""
-        if not self.chance("drop"):
-            self.after(HOP_S, lambda: self._pushed(stop))
 
-    def _pushed(self, stop: e.Stop) -> None:
-        for worker in self.workers:
-            worker.stop_attempt(stop)
-
-    # ---- clients ------------------------------------------------------------------------------------------------
-
-    def _arrive(self, arrival: Arrival) -> None:
-        self._to_arrive -= 1
-        self.ledger.insert(arrival.task)
-        if arrival.cancel_at is not None:
-            self.after(max(0.0, arrival.cancel_at - self.now), lambda: self._cancel(arrival.task.id))
-        self._ring()
-
-    def _cancel(self, task: str) -> None:
-        if not self.ledger.rows[task].ended:
-            self.ledger.cancels[task] = None
-            self._ring()
-
-    def _ring(self) -> None:
-        for _ in range(2 if self.chance("duplicate") else 1):
-            if not self.chance("drop"):
-                self.with_redis(self._rung)
-
-    def _rung(self) -> None:
-        self.rung = True
-        self._wake(self._leader, HOP_S)
-
-    # ---- controllers --------------------------------------------------------------------------------------------
-
-    def _wake(self, controller: Controller, seconds: float) -> None:
-        """Let the controller turn at the latest so much later."""
-        at = self.now + seconds
-        if controller.wake_at is None or at < controller.wake_at:
-            controller.wake_at = at
-            self.after(seconds, lambda: self._woken(controller, at))
-
-    def _woken(self, controller: Controller, at: float) -> None:
-        if controller.wake_at != at or not controller.alive or controller.busy:
-            return
-        controller.wake_at = None
-        if self.now < self.redis.paused_until:
-            self._wake(controller, self.redis.paused_until - self.now)
-            return
-        controller.busy = True
-        self._go_on(controller, controller.turn())
-
-    def _go_on(self, controller: Controller, turn: Iterator[Point]) -> None:
-        """Take the turn from point to point; a fault that waits at one strikes there."""
-        for point in turn:
-            fault = self._struck.pop(point, None)
-            if fault is None:
-                continue
-            self.after(TAKE_OVER_S, self._take_over)
-            if fault.kind == "crash_controller":
-                controller.alive = False
-            else:
-                self.after(fault.seconds, lambda: self.with_redis(lambda: self._go_on(controller, turn)))
-            return
-        controller.busy = False
-        if controller.alive:
-            due = controller.fleet.next_due()
-            self._wake(controller, LOOK_S if due is None else min(LOOK_S, max(HOP_S, due - self.now)))
-
-    def _take_over(self) -> None:
-        self.history.take_overs += 1
-        self.ledger.epoch += 1
-        self._leader = Controller(self)
-        self._wake(self._leader, HOP_S)
-
-    # ---- faults -------------------------------------------------------------------------------------------------
-
-    def _strike(self, fault: Fault) -> None:
-        worker = self.workers[fault.target % len(self.workers)]
-        match fault.kind:
-            case "kill_worker":
-                worker.kill()
-            case "freeze_worker":
-                worker.freeze(fault.seconds)
-            case "stop_worker":
-                worker.shut_down()
-            case "lose_thread":
-                worker.lose_thread()
-            case "crash_controller" | "pause_controller":
-                self._struck[fault.point] = fault
-            case "empty_redis":
-                self.redis.empty()
-            case "pause_redis":
-                self.redis.paused_until = self.now + fault.seconds
-                self.after(fault.seconds, self.deliver)
-            case "edit_agents":
-                self.registry, self.revision = fault.agents, self.revision + 1
+def _spec(job: Job) -> e.TaskSpec:
+    """Return what the fleet is told of the job."""
+    if job.task is not None:
+        return job.task
+    return e.TaskSpec(
+        id=job.id,
+        tenant=job.tenant,
+        skill=job.skill,
+        priority=job.priority,
+        deadline=None if job.deadline_s is None else job.at + job.deadline_s,
+        timeout_s=TIMEOUT_S,
+        created_at=job.at,
+        size=job.size,
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
 import os
 import socket
 import threading
@@ -34,6 +36,7 @@ CLAIM_PATIENCE_S = 10.0  # an assignment's lease: later than this the attempt is
 HAND_BACK_S = 8.0  # after SIGTERM, before attempts still running are handed back
 DRAIN_S = 30.0  # a worker with a stuck thread ends after so long at the latest
 MAX_NOTES = 2_000  # log lines and progress reports kept of one attempt
+MOST_USED = 1e15  # dollars or tokens of one attempt
 PROGRESS_EVERY_S = 0.25
 HEADERS = (
     *("task", "id", "root_id", "parent_id", "group", "group_index", "eta", "expires", "retries", "timelimit"),
@@ -59,6 +62,7 @@ class Flight:
         self.stop_reason = ""  # canceled | timeout | stale | shutdown
         self.stopped_at = 0.0
         self.is_over = False  # its end was reported (or is not wanted): nothing it does counts any more
+        self.used: dict[str, float] = {}  # by unit, as the agent has told
         self._runtime = runtime
         self._callbacks: list[Callable[[], None]] = []
         self._notes = 0
@@ -109,6 +113,15 @@ class Flight:
         """Keep a line with the task. After 2,000 lines the rest is left out, and a line says so."""
         self._note("log", {"level": str(level)[:16], "message": str(message).replace("\0", "\ufffd")[:4000]})
 
+    def usage(self, *, usd: float = 0.0, tokens: float = 0.0) -> None:
+        """Add to what the attempt has used. Raises ``ValueError`` for what is no amount."""
+        for unit, amount in (("usd", usd), ("tokens", tokens)):
+            if not 0 <= amount < MOST_USED:
+                raise ValueError(f"An attempt uses 0 or more {unit}, not {amount!r}.")
+            if amount:
+                with self._lock:
+                    self.used[unit] = self.used.get(unit, 0.0) + amount
+
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep a file with the task and return {"name", "sha256", "size", "media_type"}."""
         name = safe_name(name)
@@ -137,7 +150,7 @@ class Runtime:
         self.draining = False
         self.store = Store(settings.A2A_ARTIFACTS_DIR)
         self.bus = broker.client()
-        self.reporter = broker.Reporter(self.bus)
+        self.reporter = broker.Reporter()
         self.store.sweep()  # what a killed process left unfinished
         autodiscover_modules("agents")
         executors.load(settings.A2A_AGENT_MODULES)
@@ -147,6 +160,7 @@ class Runtime:
         self._consumer: Any = None
         self._beat_now = threading.Event()
         self._revision = -1
+        self._serves: frozenset[str] | None = None  # agents, as A2A_AGENTS names them; None for all
 
     # ---- one attempt --------------------------------------------------------------------------------------------
 
@@ -242,7 +256,7 @@ class Runtime:
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
-                return broker.claim(self.bus, key, flight.token, started)
+                return broker.claim(key, flight.token, started)
             except redis.RedisError as error:
                 if time.monotonic() > give_up:
                     log.warning("could not claim %s: %s", flight.task_id, error)
@@ -254,7 +268,7 @@ class Runtime:
         if not (request.callbacks or request.chain or request.chord):
             return False
         try:
-            return bool(self.bus.get(broker.claim_key(flight.task_id, flight.attempt)) == broker.FENCED)
+            return broker.is_fenced(broker.claim_key(flight.task_id, flight.attempt))
         except redis.RedisError:
             return False  # the steps that follow have ids of their own, so submitting them twice does no harm
 
@@ -276,7 +290,7 @@ class Runtime:
         try:
             payloads.check(output, max_bytes=settings.A2A_MAX_INPUT_BYTES)
         except errors.RoutingError as error:
-            raise executors.BadOutput(f"The output is not acceptable: {error}") from None
+            raise executors.BadOutput(f"The output cannot be kept. {error}") from None
         skill = registry.known_skill(flight.tenant, flight.skill, flight.version)
         wrong = payloads.mismatch(skill.output_schema, output) if skill is not None else None
         if wrong is not None:
@@ -309,7 +323,8 @@ class Runtime:
             flight.is_over = True
         if flight.stop_reason == "stale":
             return
-        self.reporter.tell_and_wait({"k": "finished", "t": flight.task_id, "a": flight.attempt, **end})
+        used = {"u": flight.used} if flight.used else {}
+        self.reporter.tell_and_wait({"k": "finished", "t": flight.task_id, "a": flight.attempt, **used, **end})
 
     def _land(self, flight: Flight) -> None:
         with self._lock:
@@ -328,8 +343,9 @@ class Runtime:
         first = self._consumer is None
         self._consumer = consumer
         self.name = consumer.hostname
-        self.threads = int(consumer.controller.concurrency)
+        self.threads = int(consumer.pool.num_processes)
         self._revision = -1
+        self._serves = frozenset(settings.A2A_AGENTS) or None
         try:
             self._follow_registry()
         except DatabaseError as error:  # this process must not end for it: the next beat asks again
@@ -344,9 +360,8 @@ class Runtime:
         with self._lock:
             attempts = [[f.task_id, f.attempt] for f in self._flights.values() if not f.is_over]
             threads = max(0, self.threads - len(self._abandoned))
-        self.reporter.tell(
-            {"k": "beat", "w": self.name, "i": self.incarnation, "n": threads, "f": attempts, "d": self.draining}
-        )
+        beat = {"k": "beat", "w": self.name, "i": self.incarnation, "n": threads, "f": attempts, "d": self.draining}
+        self.reporter.tell(beat if self._serves is None else {**beat, "s": sorted(self._serves)})
 
     def gone(self) -> None:
         """Say that this process ends."""
@@ -363,16 +378,38 @@ class Runtime:
                 log.warning("the registry could not be read: %s", error)
 
     def _follow_registry(self) -> None:
-        """Serve the queues of the agents that are registered now."""
+        """Serve the queues of the agents that are registered now, or of those that A2A_AGENTS names."""
         close_old_connections()
         revision = registry.revision()
         if revision == self._revision:
             return
         self._revision = revision
         registry.forget()
-        wanted = {"intake", "control", *(f"agent.{name}" for name in registry.agent_names())}
+        capacities = {name: n for name, n in registry.capacities().items() if self._is_served(name)}
+        if self._serves is not None and (missing := sorted(self._serves - capacities.keys())):
+            log.warning("A2A_AGENTS names %s, registered nowhere yet: served as soon as it is", ", ".join(missing))
         consumer = self._consumer
-        consumer.call_soon(self._serve, consumer, wanted)
+        consumer.call_soon(self._serve, consumer, {"intake", "control", *(f"agent.{name}" for name in capacities)})
+        consumer.call_soon(self._fit_pool, consumer, sum(capacities.values()))
+
+    def _is_served(self, agent: str) -> bool:
+        return self._serves is None or agent in self._serves
+
+    def _fit_pool(self, consumer: Any, capacity: int) -> None:
+        """Have as many threads as this process needs for its share of ``capacity`` slots; at least A2A_THREADS."""
+        share = math.ceil(capacity / (settings.A2A_WORKERS if self._serves is None else 1))
+        wanted = min(settings.A2A_MAX_THREADS, max(settings.A2A_THREADS, share))
+        change = wanted - self.threads
+        if consumer is not self._consumer or not change or not hasattr(consumer.pool, "grow"):
+            return
+        if change > 0:
+            consumer.pool.grow(change)
+        else:
+            consumer.pool.shrink(-change)
+        self.threads = int(consumer.pool.num_processes)
+        consumer._update_prefetch_count(change)
+        log.info("worker: %d threads for %d slots of its agents", self.threads, capacity)
+        self._beat_now.set()
 
     def _serve(self, consumer: Any, wanted: set[str]) -> None:
         if consumer is not self._consumer or self.draining or consumer.task_consumer is None:
@@ -522,6 +559,13 @@ def _renew_connections(**_: Any) -> None:
 def _left(task: Any = None, retval: Any = None, **_: Any) -> None:
     if runtime.cache_info().currsize:
         runtime().left(task.request, str(retval))
+
+
+@signals.worker_ready.connect
+def _freeze(**_: Any) -> None:
+    """Keep what was loaded out of the garbage collector, whose full collection would halt every thread for long."""
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_shutting_down.connect

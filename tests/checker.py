@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 TERMINAL = frozenset({"completed", "failed", "canceled", "rejected"})
-OF_AN_ATTEMPT = frozenset({"working", "progress", "log", "artifact", "attempt_failed", "requeued", "completed"})
+OF_AN_ATTEMPT = frozenset({"working", "progress", "log", "artifact", "requeued", "dropped", "completed"})
+SENT = frozenset({"assigned", "hedged"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Record:
     at: float  # seconds
     agent: str = ""
     capacity: int | None = None  # of ``assigned``: slots the agent had as registered; None leaves it unchecked
-    outcome: str = ""  # of ``requeued``: lost, failed or returned
+    outcome: str = ""  # of ``requeued`` and ``dropped``: lost, failed, returned or canceled
     output: Any = None  # of ``completed``
 
 
@@ -111,28 +112,34 @@ def _time_runs_back(history: list[Record]) -> Iterator[str]:
 
 
 def _attempts_do_not_rise(history: list[Record]) -> Iterator[str]:
-    numbers = [r.attempt or 0 for r in history if r.kind == "assigned"]
+    numbers = [r.attempt or 0 for r in history if r.kind in SENT]
     for before, after in pairwise([0, *numbers]):
         if after <= before:
             yield f"attempt {after} was assigned after attempt {before}"
 
 
 def _two_places(history: list[Record]) -> Iterator[str]:
-    """An attempt is assigned, may begin once, and ends before the next one is assigned."""
-    current: int | None = None
-    began = False
+    """An attempt is assigned, may begin once, and ends before the next is assigned; one hedge may fly beside it."""
+    flying: dict[int | None, bool] = {}  # attempt → whether it began
     for r in history:
-        if r.kind == "assigned":
-            if current is not None:
-                yield f"attempt {r.attempt} was assigned while attempt {current} was in flight"
-            current, began = r.attempt, False
-        elif r.kind in OF_AN_ATTEMPT and (r.attempt != current or current is None):
-            yield f"{r.kind} of attempt {r.attempt} came while attempt {current} was in flight"
-        elif r.kind == "working" and began:
+        if r.kind in SENT:
+            if len(flying) != (r.kind == "hedged"):
+                yield f"attempt {r.attempt} was {r.kind} while {_words(flying)} in flight"
+            flying[r.attempt] = False
+        elif r.kind in OF_AN_ATTEMPT and r.attempt not in flying:
+            yield f"{r.kind} of attempt {r.attempt} came while {_words(flying)} in flight"
+        elif r.kind == "working" and flying[r.attempt]:
             yield f"attempt {r.attempt} began twice"
-        began = began or r.kind == "working"
-        if r.kind == "requeued":
-            current = None
+        if r.kind == "working":
+            flying[r.attempt] = True
+        elif r.kind in ("requeued", "dropped"):
+            flying.pop(r.attempt, None)
+            if bool(flying) != (r.kind == "dropped"):
+                yield f"attempt {r.attempt} was {r.kind}, and {_words(flying)} in flight after it"
+
+
+def _words(flying: Collection[int | None]) -> str:
+    return " and ".join(f"attempt {attempt}" for attempt in flying) + " was" if flying else "nothing was"
 
 
 def _foreign_outcome(history: list[Record]) -> Iterator[str]:
@@ -150,27 +157,29 @@ def _cancel_without_effect(history: list[Record]) -> Iterator[str]:
     if asked is None:
         return
     later = [r.kind for r in history[asked + 1 :]]
-    if "assigned" in later or "failed" in later:
+    if {"assigned", "hedged", "failed"} & set(later):
         yield f"was asked to end, but {' then '.join(later)} followed"
 
 
 def _too_many_attempts(history: list[Record], limit: int) -> Iterator[str]:
-    """Attempts that were given back without blame do not count; those that ended by another's fault do."""
+    """Attempts given back without blame, and those that another one overtook, do not count; all others do."""
     began = {r.attempt for r in history if r.kind == "working"}
-    returned = {r.attempt for r in history if r.kind == "requeued" and r.outcome == "returned"}
+    returned = {r.attempt for r in history if r.outcome in ("returned", "canceled")}
     if len(began - returned) > limit:
         yield f"{len(began - returned)} attempts began that count, {limit} are allowed"
 
 
 def _overfull(records: Iterable[Record]) -> Iterator[str]:
     """No agent is given more than it has slots for, counted from the events alone."""
-    places: dict[str, str] = {}  # task → agent
+    places: dict[str, dict[int | None, str]] = defaultdict(dict)  # task → attempt → agent
     load: dict[str, int] = defaultdict(int)
     for r in records:
-        if r.task in places and (r.kind in TERMINAL or r.kind in ("requeued", "assigned")):
-            load[places.pop(r.task)] -= 1
-        if r.kind == "assigned":
-            places[r.task] = r.agent
+        ended = [r.attempt] if r.kind in ("requeued", "dropped") else list(places[r.task]) if r.kind in TERMINAL else []
+        for attempt in ended:
+            if attempt in places[r.task]:
+                load[places[r.task].pop(attempt)] -= 1
+        if r.kind in SENT:
+            places[r.task][r.attempt] = r.agent
             load[r.agent] += 1
             if r.capacity is not None and load[r.agent] > r.capacity:
                 yield f"{r.agent}: holds {load[r.agent]} attempts with {r.capacity} slots (task {r.task})"

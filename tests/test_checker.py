@@ -42,7 +42,16 @@ class TestViolations:
             ((*GOOD[:3], ("assigned", 2), ("completed", 2)), "attempt 2 was assigned while attempt 1 was in flight"),
             ((*GOOD[:2], ("working", 2)), "working of attempt 2 came while attempt 1 was in flight"),
             ((*GOOD[:3], ("working", 1), GOOD[3]), "attempt 1 began twice"),
-            ((*GOOD[:3], ("requeued", 1), ("completed", 1)), "completed of attempt 1 came while attempt None"),
+            ((*GOOD[:3], ("requeued", 1), ("completed", 1)), "completed of attempt 1 came while nothing was in flight"),
+            (
+                (*GOOD[:2], ("hedged", 2), ("hedged", 3)),
+                "attempt 3 was hedged while attempt 1 and",
+            ),
+            (
+                (*GOOD[:3], ("hedged", 2), ("dropped", 2), ("completed", 2)),
+                "completed of attempt 2 came while",
+            ),
+            ((*GOOD[:3], ("dropped", 1)), "attempt 1 was dropped, and nothing was in flight after it"),
             ((*GOOD[:3], ("cancel_requested", 1), ("failed", 1)), "was asked to end, but failed followed"),
         ],
     )

@@ -53,12 +53,18 @@ def run(plan: Plan, *, database_url: str = "") -> Report:
     """Return what came of the plan, carried out on a stack of its own."""
     home = Path(tempfile.mkdtemp(prefix=f"a2a-chaos-{plan.seed}-"))
     with Stack(home, controllers=CONTROLLERS, workers=WORKERS, database_url=database_url) as stack:
-        stack.customer.load(plan.per_s, seed=plan.seed)
-        done = _Sequence(stack, plan).carry_out()
-        stack.customer.rest()
-        settled = _settles(stack)
-        verdict = judge(stack.customer.history(), done)
-    return Report(plan=plan, faults=done, verdict=verdict, settled=settled, home=home)
+        return carry_out(plan, stack)
+
+
+def carry_out(plan: Plan, stack: Stack) -> Report:
+    """Return what came of the plan on a stack that is whole and idle."""
+    began = time.time()
+    stack.customer.load(plan.per_s, seed=plan.seed)
+    done = _Sequence(stack, plan).carry_out()
+    stack.customer.rest()
+    settled = _settles(stack)
+    verdict = judge(stack.customer.history(since=began), done)
+    return Report(plan=plan, faults=done, verdict=verdict, settled=settled, home=stack.home)
 
 
 def _settles(stack: Stack) -> bool:

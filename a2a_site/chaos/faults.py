@@ -63,11 +63,23 @@ def crash_at(stack: Stack, failpoint: str) -> Fault:
     """Have the leader die at this failpoint."""
     armed = stack.failpoints / failpoint
     armed.touch()
-    give_up = time.monotonic() + NOTICE_S
-    while armed.exists() and time.monotonic() < give_up:
-        time.sleep(0.02)
+    _await(lambda: not armed.exists())
     armed.unlink(missing_ok=True)
     return _blow(f"crash {failpoint}")
+
+
+def stop_leader(stack: Stack, chance: random.Random) -> Fault:
+    """SIGSTOP the leader in the middle of a commit, with the database locked, until another one leads."""
+    part, armed = stack.leader() or chance.choice(stack.controllers), stack.failpoints / "in_commit"
+    wish = stack.failpoints / ".wish"
+    wish.write_text(failpoints.STOP)
+    wish.rename(armed)  # whole from the first moment
+    _await(lambda: not armed.exists())
+    at = time.time()
+    _await(lambda: stack.leader() not in (None, part))
+    armed.unlink(missing_ok=True)
+    part.thaw()
+    return Fault(name="stop leader", at=at, over_at=time.time())
 
 
 def kill_redis(stack: Stack, chance: random.Random) -> Fault:
@@ -134,8 +146,8 @@ def poison(stack: Stack, chance: random.Random) -> Fault:
 FAULTS: Mapping[str, Callable[[Stack, random.Random], Fault]] = {
     fault.__name__.replace("_", " "): fault
     for fault in (
-        kill_worker, restart_worker, freeze_worker, kill_leader, freeze_leader, crash_leader, kill_redis, empty_redis,
-        freeze_redis, lock_database, repeat_messages, lose_messages, poison,
+        kill_worker, restart_worker, freeze_worker, kill_leader, freeze_leader, crash_leader, stop_leader, kill_redis,
+        empty_redis, freeze_redis, lock_database, repeat_messages, lose_messages, poison,
     )
 }  # fmt: skip
 
@@ -143,6 +155,13 @@ FAULTS: Mapping[str, Callable[[Stack, random.Random], Fault]] = {
 def node(part: Part) -> str:
     """Return a worker's name as the ledger knows it."""
     return f"{part.name}@{socket.gethostname()}"
+
+
+def _await(look: Callable[[], bool]) -> None:
+    """Return when ``look`` says yes, or after a while."""
+    give_up = time.monotonic() + NOTICE_S
+    while not look() and time.monotonic() < give_up:
+        time.sleep(0.02)
 
 
 def _blow(name: str, worker: Part | None = None) -> Fault:

@@ -60,6 +60,7 @@ class Stack:
         return kept | database | {
             "A2A_HOME": str(self.home),
             "A2A_THREADS": str(threads),
+            "A2A_MAX_THREADS": str(threads),
             "A2A_AGENT_MODULES": "a2a_site.chaos.agents",
             "A2A_FAILPOINTS": str(self.failpoints),
             EFFECTS: str(self.effects),

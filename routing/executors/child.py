@@ -73,6 +73,9 @@ class ChildContext:
     def log(self, message: str, level: str = "info") -> None:
         self._wire.say(type="log", level=level, message=message)
 
+    def usage(self, *, usd: float = 0.0, tokens: float = 0.0) -> None:
+        self._wire.say(type="usage", usd=usd, tokens=tokens)
+
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Return the reference the worker gives for it."""
         if isinstance(data, Path):

@@ -44,6 +44,9 @@ class Context(Protocol):
     def log(self, message: str, level: str = "info") -> None:
         """Add a line to the task's log; ``level`` is debug, info, warning or error."""
 
+    def usage(self, *, usd: float = 0.0, tokens: float = 0.0) -> None:
+        """Add to what this attempt has used: dollars and tokens, 0 or more. Budgets count it in place of estimates."""
+
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep ``data`` (a str is text, a Path a file) and return its name, sha256, size and media_type."""
 

@@ -68,6 +68,8 @@ class Conversation:
                 self._context.progress(fraction, clean(message[:LINE_CHARS]))
             case protocol.Log(level=level, message=message):
                 self._log(message, level)
+            case protocol.Usage(usd=usd, tokens=tokens):
+                self._context.usage(usd=usd, tokens=tokens)
             case protocol.Artifact() as artifact:
                 self._keep(artifact)
             case protocol.Result() as result:
@@ -76,7 +78,7 @@ class Conversation:
                 self.result = result
             case protocol.Failure() as failure:
                 self.failure = failure
-            case protocol.Malformed(type="progress" | "log" as kind, why=why):
+            case protocol.Malformed(type="progress" | "log" | "usage" as kind, why=why):
                 self._log(f"Ignored a {kind!r} line: {why}.", "warning")
             case protocol.Malformed(type=kind, why=why):
                 raise BadOutput(f"The program printed a {kind!r} line that breaks the protocol: {why}.")

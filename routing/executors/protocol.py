@@ -2,6 +2,7 @@
 
     {"type": "progress", "fraction": 0.5, "message": "half way"}     fraction 0..1 or null
     {"type": "log", "level": "info", "message": "..."}
+    {"type": "usage", "usd": 0.02, "tokens": 1500}                   added up; both 0 or more, either may be missing
     {"type": "artifact", "name": "report.md", "path": "out/report.md", "media_type": "text/markdown"}
     {"type": "result", "output": {...}}                              at most once
     {"type": "error", "message": "...", "retryable": false}
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+MOST = 1e15  # dollars or tokens of one attempt
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -29,6 +31,12 @@ class Progress:
 class Log:
     level: str  # one of LEVELS
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    usd: float  # >= 0
+    tokens: float  # >= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +67,7 @@ class Malformed:
     why: str
 
 
-Message = Progress | Log | Artifact | Result | Failure | Malformed
+Message = Progress | Log | Usage | Artifact | Result | Failure | Malformed
 
 
 def parse(line: bytes) -> Message | None:
@@ -104,6 +112,17 @@ def _log(said: dict[str, Any]) -> Log:
     return Log(level=level if level in LEVELS else "info", message=_string(said, "message"))
 
 
+def _usage(said: dict[str, Any]) -> Usage:
+    return Usage(usd=_amount(said, "usd"), tokens=_amount(said, "tokens"))
+
+
+def _amount(said: dict[str, Any], field: str) -> float:
+    value = said.get(field, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST:
+        raise _Wrong(f'"{field}" must be a number, 0 or more')
+    return float(value)
+
+
 def _artifact(said: dict[str, Any]) -> Artifact:
     return Artifact(name=_string(said, "name"), path=_string(said, "path"), media_type=_string(said, "media_type", ""))
 
@@ -127,6 +146,7 @@ def _error(said: dict[str, Any]) -> Failure:
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "progress": _progress,
     "log": _log,
+    "usage": _usage,
     "artifact": _artifact,
     "result": _result,
     "error": _error,

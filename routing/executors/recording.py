@@ -19,6 +19,7 @@ class Recording:
         self.idempotency_key = f"{task_id}-key"
         self.progressed: list[tuple[float | None, str]] = []
         self.logged: list[tuple[str, str]] = []  # (level, message)
+        self.used = {"usd": 0.0, "tokens": 0.0}
         self.artifacts: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
@@ -33,6 +34,9 @@ class Recording:
 
     def log(self, message: str, level: str = "info") -> None:
         self.logged.append((level, message))
+
+    def usage(self, *, usd: float = 0.0, tokens: float = 0.0) -> None:
+        self.used = {"usd": self.used["usd"] + usd, "tokens": self.used["tokens"] + tokens}
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         content = data.read_bytes() if isinstance(data, Path) else data.encode() if isinstance(data, str) else data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--tasks", "8", "--rounds", "1", "--seconds", "0.2")
+TINY = ("--tasks", "8", "--rounds", "1", "--seconds", "0.2", "--waiting", "10")
 
 
 def figures(bench: str) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def figures(bench: str) -> list[dict[str, Any]]:
 
 
 class TestBench:
-    @pytest.mark.parametrize("bench", ["durable", "latency", "chain"])
+    @pytest.mark.parametrize("bench", ["durable", "latency", "chain", "routing", "decisions"])
     def test_prints_a_json_line_a_figure_and_the_ratio_last(self, bench: str) -> None:
         lines = figures(bench)
 

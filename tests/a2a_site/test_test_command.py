@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a2a_site.management.commands.test import environment
+from a2a_site.management.commands.test import Command, Step, environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +38,34 @@ class TestTest:
 
         assert code == 0
         assert "With arguments: pytest alone" in output
+
+
+def step(name: str, code: str) -> Step:
+    """Return a step that runs this Python."""
+    return Step(name=name, command=(sys.executable, "-c", code))
+
+
+class TestRunSideBySide:
+    def test_runs_the_tracks_at_the_same_time(self, tmp_path: Path) -> None:
+        """Each waits for what the other one does."""
+        meet = "from pathlib import Path as P\nP('{0}').touch()\nwhile not P('{1}').exists(): pass"
+        one, two = tmp_path / "one", tmp_path / "two"
+        tracks = [[step("a", meet.format(one, two))], [step("b", meet.format(two, one))]]
+
+        assert Command().run_side_by_side(tracks, tmp_path) == 0
+
+    def test_ends_a_track_at_the_step_that_fails_and_shows_what_it_said(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        tracks = [[step("a", "print('from a')")], [step("b", "print('from b'); exit(3)"), step("c", "print('from c')")]]
+
+        code = Command().run_side_by_side(tracks, tmp_path)
+
+        output = capfd.readouterr().out
+        assert code == 3
+        assert output.index("── a: passed") < output.index("from b") < output.index("── b: FAILED")
+        assert "── Not run: c" in output
+        assert "from c" not in output
 
 
 class TestEnvironment:

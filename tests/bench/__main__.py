@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import django
 
@@ -29,13 +30,18 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the figures of the bench that was asked for."""
-    from tests.bench import chain, durable, latency, site
+    from tests.bench import chain, decisions, durable, latency, routing, site
 
-    steps = {"chain": min(50, options.tasks), "chord": min(100, options.tasks)}
+    tasks, rounds = options.tasks or 1000, options.rounds or 7
+    steps = {"chain": min(50, tasks), "chord": min(100, tasks)}
     benches: dict[str, Callable[[], Iterator[Figure]]] = {
-        "durable": lambda: durable.measure(tasks=options.tasks, rounds=options.rounds),
+        "durable": lambda: durable.measure(tasks=tasks, rounds=rounds),
         "latency": lambda: latency.measure(seconds=options.seconds),
-        "chain": lambda: chain.measure(steps=steps, rounds=options.rounds),
+        "chain": lambda: chain.measure(steps=steps, rounds=rounds),
+        "routing": lambda: routing.measure(
+            tasks=options.tasks or 6000, rounds=options.rounds or 1, trace=options.trace
+        ),
+        "decisions": lambda: decisions.measure(tasks=options.tasks or 5000, most_waiting=options.waiting),
         "memory": site.memory,
         "start": site.start,
     }
@@ -45,11 +51,13 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 def arguments() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("bench", choices=["durable", "latency", "chain", "memory", "start"])
+    parser.add_argument("bench", choices=["durable", "latency", "chain", "memory", "start", "routing", "decisions"])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--tasks", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tasks", type=int)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--trace", type=Path)
+    parser.add_argument("--waiting", type=int, default=1_000_000)
     return parser
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,7 @@ class Figure:
     unit: str
     aim: str = ""  # in words; empty: there is none
     note: str = ""
+    detail: Mapping[str, float] = field(default_factory=dict)  # further numbers, by their names with units
     is_ratio: bool = False  # what the bench comes down to; printed last
 
 
@@ -47,13 +48,15 @@ class Printer:
         line["unit"] = figure.unit
         line |= {"aim": figure.aim} if figure.aim else {}
         line |= {"note": figure.note} if figure.note else {}
+        line |= {name: round(value, 4) for name, value in figure.detail.items()}
         line["load"] = _load()
         line |= {"ratio": round(figure.value, 4)} if figure.is_ratio else {}
         return json.dumps(line, ensure_ascii=False)
 
     def _row(self, figure: Figure) -> str:
         aim = f"aim {figure.aim}" if figure.aim else ""
-        return f"  {figure.name:<34}{figure.value:>10,.2f} {figure.unit:<9} {aim:<12} {figure.note}".rstrip()
+        note = figure.note or "  ".join(f"{name} {value:,.4g}" for name, value in figure.detail.items())
+        return f"  {figure.name:<38}{figure.value:>10,.2f} {figure.unit:<9} {aim:<12} {note}".rstrip()
 
 
 def _load() -> list[float]:

@@ -188,6 +188,18 @@ class TestTaskPage:
 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
+    def test_tells_why_the_task_waits_also_when_that_changes(
+        self, page: Page, site: Site, controller: FakeController
+    ) -> None:
+        task = new_task("code.lint")
+        controller.commit(record(task, "submitted"))
+        page.goto(f"{site.url}/tasks/{task.id}")
+        expect(page.locator("#live")).to_have_text("Live")
+
+        controller.lane("code.lint", 1, reason="all its agents are draining")
+
+        expect(page.locator('[data-part="head"]')).to_contain_text("all its agents are draining", timeout=20_000)
+
 
 def fill(controller: FakeController) -> None:
     """Make something to look at."""

@@ -24,12 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 TRIALS = pytest.StashKey[list[Trial]]()
+KEPT = pytest.StashKey[Path]()  # the stack's directory, after a failure
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the figures of every trial, a line of JSON each."""
     for trial in config.stash.get(TRIALS, []):
         terminalreporter.write_line(json.dumps(figures(trial)))
+    if KEPT in config.stash:
+        terminalreporter.write_line(f"Logs and database of the stack: {config.stash[KEPT]}")
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +42,11 @@ def trials(request: pytest.FixtureRequest) -> list[Trial]:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """Yield two controllers and two workers; with a new database on PostgreSQL where DATABASE_URL names a server."""
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Yield two controllers and two workers; with a new database on PostgreSQL where DATABASE_URL names a server.
+
+    Their logs and database are kept where a test has failed.
+    """
     home = Path(tempfile.mkdtemp(prefix="a2a-faults-"))  # pytest's own directories are too deep for a socket
     url = os.environ.get("DATABASE_URL", "")
     with (
@@ -48,7 +54,10 @@ def stack() -> Iterator[Stack]:
         Stack(home, controllers=2, workers=2, database_url=database) as running,
     ):
         yield running
-    shutil.rmtree(home, ignore_errors=True)
+    if request.session.testsfailed:
+        request.config.stash[KEPT] = home
+    else:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -46,6 +46,20 @@ class TestALeaderThatWasAway:
         assert "another one leads now" in leader.log.read_text()
 
 
+class TestALeaderStoppedInACommit:
+    def test_is_ended_by_the_standby_which_takes_over(self, trial: Trial) -> None:
+        with trial.load():
+            leader = _leader(trial.stack)
+            starts = leader.starts
+            trial.cause(faults.stop_leader)
+            task = trial.customer.submit("work", {"seconds": 0.1})[0]
+            trial.stack.until(lambda: trial.state(task) == "completed", "the next leader serves")
+
+        trial.assert_kept()
+        assert trial.stack.leader() not in (None, leader)
+        assert trial.stack.database_url or leader.starts > starts, "on SQLite it had to be killed"
+
+
 def _leader(stack: Stack) -> Part:
     leader = stack.until(stack.leader, "somebody leads")
     assert leader is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from routing import events as e
-from routing import ledger, lifecycle, registry
+from routing import ledger, lifecycle, rulebook
 from routing.fleet import Fleet
 from routing.models import Task
 
@@ -23,7 +23,7 @@ class Desk:
         epoch = ledger.take_lead(ledger.controller_row(), "desk")
         assert epoch is not None
         self.epoch = epoch
-        self.tell(e.AgentsChanged(agents=registry.agent_specs()))
+        self.tell(rulebook.fact())
         self.tell(e.Beat(worker="w", incarnation="1", threads=16))
 
     def submit(self, **fields: Any) -> Task:

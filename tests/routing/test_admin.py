@@ -50,7 +50,6 @@ def skill_form(**fields: Any) -> dict[str, Any]:
         "output_schema": "{}",
         "timeout_s": "300",
         "max_attempts": "3",
-        "strategy": "balanced",
         **fields,
     }
 
@@ -194,10 +193,11 @@ class TestSkills:
 
 class TestTenants:
     def test_are_made_but_not_renamed_or_deleted(self, admin: Client) -> None:
-        admin.post("/admin/routing/tenant/add/", {"name": "lab", "description": "d"})
-        admin.post("/admin/routing/tenant/lab/change/", {"name": "other", "description": "e"})
+        admin.post("/admin/routing/tenant/add/", {"name": "lab", "description": "d", "weight": "2"})
+        admin.post("/admin/routing/tenant/lab/change/", {"name": "other", "description": "e", "weight": "3"})
 
-        assert Tenant.objects.get(name="lab").description == "e"
+        lab = Tenant.objects.get(name="lab")
+        assert (lab.description, lab.weight) == ("e", 3)
         assert not Tenant.objects.filter(name="other").exists()
         assert admin.post("/admin/routing/tenant/lab/delete/", {"post": "yes"}).status_code == 403
 
@@ -214,6 +214,14 @@ class TestKeys:
         assert key is not None
         assert key.scopes == ["tasks:read", "tasks:write"]
         assert shown[0] not in admin.get("/admin/routing/apikey/").content.decode()
+
+    def test_a_new_ones_form_names_the_only_tenant(self, admin: Client) -> None:
+        assert admin.get("/admin/routing/apikey/add/").context["adminform"].form.initial == {"tenant": "default"}
+
+    def test_a_new_ones_form_leaves_the_choice_where_there_are_more(self, admin: Client) -> None:
+        registry.ensure_tenant("other")
+
+        assert admin.get("/admin/routing/apikey/add/").context["adminform"].form.initial == {}
 
     def test_the_page_of_one_shows_no_digest_and_takes_no_change(self, admin: Client) -> None:
         key, _ = registry.create_key("default", "bot", ["tasks:read"])

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from routing import api as rest
-from routing import artifacts, listing, registry, schemas
+from routing import artifacts, listing, registry, rulebook, schemas
 from routing.models import (
     Artifact,
     Attempt,
     AttemptState,
     Command,
+    Containment,
     Decision,
     Scope,
     Task,
@@ -698,3 +699,129 @@ class TestOpenApi:
 
         assert {TASKS, f"{TASKS}:batch", "/api/v1/agents"} <= described["paths"].keys()
         assert "TaskIn" in described["components"]["schemas"]
+
+
+class TestSubmitWithMore:
+    MORE = {
+        "size": 2.5,
+        "concurrency_key": "repo-1",
+        "affinity": "ann",
+        "singleton": "nightly",
+        "debounce_s": 5,
+        "debounce_key": "save",
+        "throttle": {"limit": 3, "period_s": 60},
+        "budget": {"usd": 0.5},
+    }
+
+    def test_keeps_what_was_asked_for(self, bot: Program) -> None:
+        told = bot.submit(**self.MORE)
+
+        assert (told["size"], told["concurrency_key"], told["affinity"]) == (2.5, "repo-1", "ann")
+        assert (told["singleton_key"], told["debounce_key"], told["budget"]) == ("nightly", "save", {"usd": 0.5})
+        assert told["not_before"] is not None
+        assert Task.objects.get().throttle_key == "echo"
+
+    def test_answers_200_with_the_singleton_that_lives(self, bot: Program) -> None:
+        first = bot.submit(singleton="nightly")
+
+        again = bot.post(TASKS, {"skill": "any", "singleton": "nightly"})
+
+        assert again.status_code == 200
+        assert again.json()["id"] == first["id"]
+
+    def test_one_too_many_is_told_when_to_come_again(self, bot: Program) -> None:
+        body = {"skill": "any", "throttle": {"limit": 1, "period_s": 60, "key": "k"}}
+        bot.post(TASKS, body)
+
+        response = bot.post(TASKS, body)
+
+        problem(response, 429, "throttled")
+        assert 0 < int(response.headers["Retry-After"]) <= 60
+
+    def test_contained_work_is_told_why(self, bot: Program) -> None:
+        switch = {"scope": "everything", "mode": "enforce", "reason": "Keys leak.", "by": "ann"}
+        rulebook.save_containment(Containment(name="stop", **switch))
+
+        response = bot.post(TASKS, {"skill": "any"})
+
+        assert "by ann: Keys leak." in problem(response, 503, "contained")["detail"]
+        assert response.headers["Retry-After"] == "60"
+
+    @pytest.mark.parametrize(
+        ("fields", "pointer"),
+        [
+            ({"size": -1}, "/size"),
+            ({"size": "1"}, "/size"),
+            ({"singleton": ""}, "/singleton"),
+            ({"debounce_s": 5}, "/debounce_key"),
+            ({"throttle": {"limit": 0, "period_s": 1}}, "/throttle/limit"),
+            ({"throttle": {"limit": 1}}, "/throttle/period_s"),
+            ({"throttle": {"limit": 1, "period_s": 1, "x": 1}}, "/throttle/x"),
+            ({"budget": {"gold": 1}}, "/budget"),
+        ],
+    )
+    def test_points_at_what_is_wrong(self, bot: Program, fields: dict[str, Any], pointer: str) -> None:
+        told = problem(bot.post(TASKS, {"skill": "any", **fields}), 422, "bad-input")
+
+        assert told["pointer"] == pointer
+
+
+class TestGiveFeedback:
+    @pytest.fixture
+    def done(self, bot: Program) -> str:
+        told = bot.submit()
+        Task.objects.update(state=TaskState.COMPLETED, finished_at=timezone.now(), agent="default-agent")
+        return f"{told['links']['self']}/feedback"
+
+    def test_keeps_it_under_the_callers_name(self, bot: Program, done: str) -> None:
+        response = bot.post(done, {"score": 0.5, "comment": "So so."})
+
+        told = response.json()
+        assert response.status_code == 200
+        assert (told["score"], told["comment"], told["by"]) == (0.5, "So so.", "key bot")
+        assert Command.objects.get().kind == "rate"
+
+    @pytest.mark.parametrize("score", [7, -1, "0.5", True, None])
+    def test_refuses_a_score_that_is_none(self, bot: Program, done: str, score: Any) -> None:
+        told = problem(bot.post(done, {"score": score}), 422, "bad-input")
+
+        assert told["pointer"] == "/score"
+
+    def test_of_a_task_that_is_not_completed_is_refused(self, bot: Program) -> None:
+        told = bot.submit()
+
+        problem(bot.post(f"{told['links']['self']}/feedback", {"score": 1}), 409, "not-completed")
+
+    def test_of_another_tenants_task_is_404(self, done: str) -> None:
+        problem(Program("other").post(done, {"score": 1}), 404, "no-such-task")
+
+
+class TestGetDecision:
+    def test_tells_why_each_attempt_went_to_its_agent(self, bot: Program) -> None:
+        told, now = bot.submit(), timezone.now()
+        task = Task.objects.get()
+        for number in (1, 2):
+            Attempt.objects.create(task=task, number=number, agent=f"a{number}", assigned_at=now, hedge=number == 2)
+        Decision.objects.create(
+            task=task, attempt=1, policy="cheap", revision=7, strategy="cheapest", agent="a1", at=now, more=2,
+            candidates=[{"agent": "a1", "score": 1.0}], exclusions={"a3": "full"}, waited_for="limit x",
+            shadow={"strategy": "fastest", "agent": "a2"},
+        )  # fmt: skip
+
+        answer = bot.get(f"{told['links']['self']}/decision").json()
+
+        first, second = answer["attempts"]
+        assert (answer["task"], answer["state"]) == (told["id"], "submitted")
+        assert (first["decision"]["policy"], first["decision"]["revision"], first["decision"]["more"]) == (
+            "cheap",
+            7,
+            2,
+        )
+        assert first["decision"]["shadow"] == {"strategy": "fastest", "agent": "a2"}
+        assert first["decision"]["waited_for"] == "limit x"
+        assert (second["hedge"], second["decision"]) == (True, None)
+
+    def test_of_another_tenants_task_is_404(self, bot: Program) -> None:
+        told = bot.submit()
+
+        problem(Program("other").get(f"{told['links']['self']}/decision"), 404, "no-such-task")

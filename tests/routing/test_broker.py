@@ -43,6 +43,52 @@ def in_order(entries: list[list[Any]]) -> list[int]:
     return list(dict.fromkeys(fact["n"] for entry in entries for fact in entry))
 
 
+class TestLine:
+    def test_answers_as_redis_does(self, bus: redis.Redis) -> None:
+        line = broker.line()
+
+        answers = line.ask_all([("SET", "a", "1"), ("GET", "a"), ("LLEN", "none")])
+
+        assert answers == [b"OK", b"1", 0]
+        assert line.ask("GET", "a") == b"1"
+
+    def test_keeps_in_step_after_a_command_that_is_refused(self, bus: redis.Redis) -> None:
+        line = broker.line()
+
+        with pytest.raises(redis.ResponseError):
+            line.ask_all([("SET", "a", "1"), ("LPUSH", "a", "1"), ("GET", "a")])
+
+        assert line.ask("GET", "a") == b"1"
+
+    def test_speaks_again_after_its_connection_was_closed(self, bus: redis.Redis) -> None:
+        line = broker.line()
+        line.ask("PING")
+        bus.client_kill_filter(_type="normal", skipme=True)
+
+        assert line.ask("PING") == b"PONG"
+
+    def test_gives_up_on_a_redis_that_hangs_and_does_not_take_its_late_answer(
+        self, bus: redis.Redis, private_redis: PrivateRedis
+    ) -> None:
+        line = broker.Line(broker.client(0.2).connection_pool)
+        line.ask("SET", "a", "1")
+
+        with private_redis.paused(), pytest.raises(redis.TimeoutError):
+            line.ask("GET", "a")
+
+        assert line.ask("PING") == b"PONG"
+
+    def test_is_each_threads_own(self, bus: redis.Redis) -> None:
+        lines: list[broker.Line] = []
+        thread = threading.Thread(target=lambda: lines.append(broker.line()))
+
+        thread.start()
+        thread.join()
+
+        assert broker.line() is broker.line()
+        assert broker.line() is not lines[0]
+
+
 class TestRing:
     def test_makes_few_entries_of_many_rings(self, bus: redis.Redis) -> None:
         for _ in range(10_000):
@@ -51,6 +97,19 @@ class TestRing:
         wait_until(lambda: bus.xlen(FACTS), "the ring")
         assert bus.xlen(FACTS) < 1000
         assert told(bus)[0] == [{"k": "ring"}]
+
+    def test_says_when_there_are_only_tasks(self, bus: redis.Redis) -> None:
+        broker.ring_for_tasks()
+
+        wait_until(lambda: bus.xlen(FACTS), "the ring")
+        assert told(bus) == [[{"k": "ring", "w": "tasks"}]]
+
+    def test_does_not_lose_other_news_among_many_tasks(self, bus: redis.Redis) -> None:
+        for _ in range(100):
+            broker.ring_for_tasks()
+        broker.ring()
+
+        wait_until(lambda: [{"k": "ring"}] in told(bus), "the ring for everything")
 
     def test_neither_waits_nor_raises_while_redis_hangs(self, bus: redis.Redis, private_redis: PrivateRedis) -> None:
         with private_redis.paused():
@@ -70,7 +129,7 @@ class TestRing:
 
 @pytest.fixture
 def reporter(bus: redis.Redis) -> Reporter:
-    return Reporter(broker.client())
+    return Reporter()
 
 
 class TestReporter:
@@ -122,7 +181,7 @@ class TestReporter:
             assert [fact["n"] for fact in facts if fact["thread"] == number] == list(range(100))
 
     def test_says_when_it_could_not_write_in_time(self, bus: redis.Redis, private_redis: PrivateRedis) -> None:
-        impatient = Reporter(broker.client(), patience_s=0.2)
+        impatient = Reporter(patience_s=0.2)
 
         with private_redis.paused():
             assert impatient.tell_and_wait({"n": 1}) is False

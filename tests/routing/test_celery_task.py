@@ -41,6 +41,24 @@ def only() -> Task:
     return Task.objects.get()
 
 
+@pytest.mark.django_db
+@pytest.mark.usefixtures("echo")
+class TestOptions:
+    def test_reach_the_ledger(self) -> None:
+        options = {"size": 3, "concurrency_key": "c", "affinity": "f", "singleton": "s", "budget": {"usd": 1}}
+
+        task.delay(**ANY, **options, debounce_s=5, debounce_key="d", throttle={"limit": 2, "period_s": 60, "key": "t"})
+
+        row = only()
+        assert (row.size, row.concurrency_key, row.affinity, row.budget) == (3, "c", "f", {"usd": 1})
+        assert (row.singleton_key, row.debounce_key, row.throttle_key) == ("s", "d", "t")
+
+    @pytest.mark.parametrize("throttle", [5, {"limit": 1}, {"limit": 1, "period_s": 1, "x": 1}])
+    def test_refuse_a_throttle_that_is_none(self, throttle: Any) -> None:
+        with pytest.raises(errors.BadInput, match="A throttle is"):
+            task.delay(**ANY, throttle=throttle)
+
+
 class TestBind:
     def test_takes_the_input_that_is_given(self) -> None:
         assert bind(skill="s", input=1) == ("s", 1, {})

@@ -262,8 +262,7 @@ class TestTakeover:
         assert 1.9 < time.monotonic() - began < 10
 
     def test_happens_at_once_when_the_leader_gives_up(self, leader: Controller) -> None:
-        with running() as standby:
-            standby.name = "standby"
+        with running(name="standby"):
             time.sleep(0.5)
             assert ledger.controller_row().holder == leader.name
 

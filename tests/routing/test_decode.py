@@ -42,6 +42,27 @@ class TestDecode:
             e.Finished(task="x", attempt=1, error=error, retry_in_s=2.5, call={"body": []})
         ]
 
+    def test_reads_whom_a_worker_serves(self) -> None:
+        raw = {"k": "beat", "w": "w", "i": "1", "n": 4, "f": [], "d": False, "s": ["jules"]}
+
+        assert decode(orjson.dumps([raw])) == [
+            e.Beat(worker="w", incarnation="1", threads=4, serves=frozenset({"jules"}))
+        ]
+
+    def test_reads_what_an_attempt_has_used(self) -> None:
+        raw = {"k": "finished", "t": "x", "a": 1, "u": {"usd": 0.5, "tokens": -3, "wall_s": 1e300}}
+
+        assert decode(orjson.dumps([raw])) == [
+            e.Finished(task="x", attempt=1, usage={"usd": 0.5, "tokens": 0.0, "wall_s": 1e15})
+        ]
+
+    def test_keeps_the_time_until_then_within_a_week(self) -> None:
+        raw = {"k": "finished", "t": "x", "a": 1, "e": {"kind": "agent"}, "r": 1e300}
+
+        [fact] = decode(orjson.dumps([raw]))
+
+        assert fact.retry_in_s == 7 * 24 * 3600
+
     def test_reads_several_in_their_order(self) -> None:
         raw = [{"k": "returned", "t": str(n), "a": 1} for n in range(3)]
 

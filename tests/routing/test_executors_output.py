@@ -78,6 +78,7 @@ class TestParse:
             (b'{"type":"log","level":"LOUD","message":"m"}', protocol.Log(level="info", message="m")),
             (b'{"type":"log","level":"Error","message":"m"}', protocol.Log(level="error", message="m")),
             (b'{"type":"result","output":null}', protocol.Result(output=None)),
+            (b'{"type":"usage","tokens":1500}', protocol.Usage(usd=0.0, tokens=1500.0)),
             (b'{"type":"artifact","name":"n","path":"p"}', protocol.Artifact(name="n", path="p", media_type="")),
         ],
     )
@@ -90,6 +91,8 @@ class TestParse:
             b'{"type":"progress","fraction":2}',
             b'{"type":"progress","fraction":NaN}',
             b'{"type":"progress","fraction":true}',
+            b'{"type":"usage","usd":-1}',
+            b'{"type":"usage","tokens":NaN}',
             b'{"type":"log"}',
             b'{"type":"result"}',
             b'{"type":"artifact","name":"n"}',

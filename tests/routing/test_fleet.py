@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,10 @@ import pytest
 
 from routing import events as e
 from routing import fleet as module
-from routing.fleet import Fleet, Phase, Restored
+from routing import lanes, roster
+from routing.fleet import Fleet
+from routing.flights import Flight, Phase, Restored
+from routing.policies import PolicySpec
 
 LOST: e.Error = {"kind": "agent", "message": "no", "retryable": True}
 
@@ -28,11 +31,13 @@ def task(name: str = "x", **changes: Any) -> e.TaskSpec:
 class World:
     """A fleet with a clock, and all it has said."""
 
-    def __init__(self, *agents: e.AgentSpec, threads: int = 8, strategies: Mapping[tuple[str, str], str] = {}) -> None:
+    def __init__(
+        self, *agents: e.AgentSpec, threads: int = 8, policies: Sequence[PolicySpec] = (), **rules: Any
+    ) -> None:
         self.fleet = Fleet()
         self.now = 0.0
         self.said: list[e.Effect] = []
-        self.register(*(agents or (agent(),)), strategies=strategies)
+        self.register(*(agents or (agent(),)), policies=policies, **rules)
         if threads:
             self.beat(threads=threads)
 
@@ -44,11 +49,15 @@ class World:
         self.now = self.now if at is None else at
         return self._keep(self.fleet.due(self.now))
 
-    def restore(self, **fields: Any) -> list[e.Effect]:
-        return self._keep(self.fleet.restore(Restored(**{"spec": task(), "seq": 2, **fields}), self.now))
+    def restore(self, phase: Phase = "waiting", attempt: int = 0, **fields: Any) -> list[e.Effect]:
+        place = {name: fields.pop(name) for name in ("worker", "incarnation") if name in fields}
+        agent, began_at = fields.pop("agent", ""), fields.pop("began_at", 0.0)
+        flights = (Flight("x", attempt, agent, began_at, phase=phase, **place),) if agent else ()
+        restored = Restored(**{"spec": task(), "seq": 2, "attempt": attempt, "flights": flights, **fields})
+        return self._keep(self.fleet.restore(restored, self.now))
 
-    def register(self, *agents: e.AgentSpec, strategies: Mapping[tuple[str, str], str] = {}) -> None:
-        self.tell(e.AgentsChanged(agents=agents, strategies=strategies))
+    def register(self, *agents: e.AgentSpec, policies: Sequence[PolicySpec] = (), **rules: Any) -> None:
+        self.tell(e.RegistryChanged(agents=agents, policies=tuple(policies), **rules))
 
     def submit(self, name: str = "x", **changes: Any) -> list[e.Effect]:
         """Submit a task, and assign it if that is possible."""
@@ -207,7 +216,7 @@ class TestAssign:
 
     def test_sends_nothing_while_all_workers_are_silent(self) -> None:
         world = World()
-        world.due(module.WORKER_SILENT_S)
+        world.due(roster.WORKER_SILENT_S)
 
         assert dispatched(world.submit()) == []
 
@@ -226,7 +235,7 @@ class TestAssign:
         world = World(agent("a"))
         world.submit()
         world.finish(error=LOST)
-        world.due(module.BACKOFF_S[0])
+        world.due(1.0)
 
         assert world.agent_of() == "a"
 
@@ -242,18 +251,12 @@ class TestAssign:
         assert decision.exclusions == {"full": "all 1 slots in use", "off": "disabled"}
 
     def test_follows_the_strategy_of_the_skill(self) -> None:
-        world = World(agent("a"), agent("b"), strategies={("t", "lint"): "least_loaded"})
+        world = World(agent("a"), agent("b"), policies=[PolicySpec(name="p", strategy="least_loaded")])
 
         decisions = [recorded(world.submit(name), "assigned") for name in "xy"]
 
         assert [d.decision.strategy for d in decisions if d.decision] == ["least_loaded"] * 2
         assert [d.agent for d in decisions] == ["a", "b"]
-
-    def test_falls_back_to_balanced_for_a_strategy_nobody_knows(self) -> None:
-        decision = recorded(World(strategies={("t", "lint"): "psychic"}).submit(), "assigned").decision
-
-        assert decision is not None
-        assert decision.strategy == "balanced"
 
     def test_says_how_long_it_waited(self) -> None:
         world = World(agent(capacity=1))
@@ -262,6 +265,29 @@ class TestAssign:
         world.now = 4.0
 
         assert recorded(world.finish("x"), "assigned").data == {"agent": "a", "attempt": 1, "waited_s": 4.0}
+
+
+class TestServed:
+    """A worker may serve some agents only: what waits for them is not sent where nobody has a free thread for it."""
+
+    def test_waits_for_the_worker_that_serves_the_agent(self) -> None:
+        world = World(agent("a", capacity=9), agent("b", capacity=9), threads=0)
+        world.beat(worker="v", threads=1, serves=frozenset({"a"}))
+        world.beat(worker="w", threads=5, serves=frozenset({"b"}))
+        for name in ("one", "two"):
+            world.submit(name, pinned="a")
+
+        assert (world.agent_of("one"), world.agent_of("two")) == ("a", "")
+        assert dispatched(world.finish("one")) == [("two", 1)]
+
+    def test_counts_on_workers_that_serve_all(self) -> None:
+        world = World(agent("a", capacity=9), threads=0)
+        world.beat(worker="v", threads=1, serves=frozenset({"a"}))
+        world.beat(worker="w", threads=1)
+        for name in ("one", "two", "three"):
+            world.submit(name)
+
+        assert [world.agent_of(name) for name in ("one", "two", "three")] == ["a", "a", ""]
 
 
 class TestLeases:
@@ -484,7 +510,7 @@ class TestFinished:
 
         assert recorded(world.finish(output={"n": 1}), "completed").output == {"n": 1}
         assert world.fleet.tasks == {}
-        assert world.fleet.busy == 0
+        assert world.fleet.roster.busy == 0
 
     def test_a_late_result_is_refused(self) -> None:
         world = World()
@@ -528,7 +554,7 @@ class TestFinished:
             world.beat()
             world.due()
 
-        assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0]
+        assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
     def test_the_last_try_fails_the_task(self) -> None:
         world = World()
@@ -565,6 +591,36 @@ class TestHandedBack:
 
         assert dispatched(world.due()) == [("x", 2)]
         assert world.fleet.tasks["x"].tries == 0
+
+
+class TestMaxAssignments:
+    """What does not count as a try has an end all the same."""
+
+    LAST = module.MAX_ASSIGNMENTS
+
+    def world(self, attempt: int, phase: Phase = "working") -> World:
+        world = World()
+        world.restore(phase=phase, attempt=attempt, agent="a", seq=9)
+        return world
+
+    def give_back(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.tell(e.HandedBack(task="x", attempt=attempt))
+
+    def ask_again(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.finish(attempt=attempt, error=LOST, retry_in_s=60.0)
+
+    def never_begin(self, world: World, attempt: int) -> list[e.Effect]:
+        return world.due(module.START_LEASE_S)
+
+    @pytest.mark.parametrize(
+        ("way", "phase"), [(give_back, "working"), (ask_again, "working"), (never_begin, "assigned")]
+    )
+    def test_ends_the_task(self, way: Callable[..., list[e.Effect]], phase: Phase) -> None:
+        one_less = way(self, self.world(self.LAST - 1, phase), self.LAST - 1)
+        last = way(self, self.world(self.LAST, phase), self.LAST)
+
+        assert recorded(one_less, "requeued")
+        assert f"given to an agent {self.LAST} times" in recorded(last, "failed").data["error"]["message"]
 
 
 class TestPoison:
@@ -702,7 +758,7 @@ class TestCancel:
         world.due(30.0)
 
         assert world.kinds()[-1] == "canceled"
-        assert world.fleet.busy == 0
+        assert world.fleet.roster.busy == 0
 
     @pytest.mark.parametrize("restart", [False, True])
     def test_a_lost_attempt_is_not_tried_again(self, restart: bool) -> None:
@@ -765,7 +821,7 @@ class TestDeadline:
         assert world.kinds()[-1] == "working"
 
 
-class TestAgentsChanged:
+class TestRegistryChanged:
     def test_more_slots_are_used_at_once(self) -> None:
         world = World(agent(capacity=1))
         world.submit("x")
@@ -803,7 +859,7 @@ class TestAgentsChanged:
 
         assert dispatched(world.submit("y")) == []
         assert recorded(world.finish("x"), "completed").agent == "a"
-        assert world.fleet.agents == {}
+        assert world.fleet.roster.agents == {}
 
     def test_an_agent_that_comes_back_keeps_its_load(self) -> None:
         world = World(agent(capacity=1))
@@ -851,6 +907,13 @@ class TestRestore:
         assert world.restore(phase="working", attempt=1, agent="a", began_at=0.0) == []
         assert dispatched(world.due()) == []
 
+    def test_expects_to_hear_of_it_within_two_beats(self) -> None:
+        world = World()
+        world.restore(phase="working", attempt=1, agent="a")
+
+        assert not world.due(5.9)
+        assert recorded(world.due(6.0), "requeued").data["outcome"] == "lost"
+
     def test_lets_a_waiting_task_wait_on(self) -> None:
         world = World()
         world.restore(attempt=2, tries=1)
@@ -865,10 +928,10 @@ class TestRestore:
         world = World()
         world.restore(phase=phase, attempt=1, agent="gone")
 
-        assert world.fleet.busy == 1
+        assert world.fleet.roster.busy == 1
         world.finish()
-        assert world.fleet.busy == 0
-        assert "gone" not in world.fleet.agents
+        assert world.fleet.roster.busy == 0
+        assert "gone" not in world.fleet.roster.agents
 
     def test_keeps_the_time_out(self) -> None:
         world = World()
@@ -884,9 +947,42 @@ class TestRestore:
 class TestDropLanes:
     def test_forgets_empty_lanes_when_there_are_too_many(self) -> None:
         world = World()
-        for n in range(module.KEPT_LANES + 10):
+        for n in range(lanes.KEPT_LANES + 10):
             world.submit(f"x{n}", excluded=(f"z{n}",))
             world.finish(f"x{n}")
 
-        assert len(world.fleet.lanes) <= module.KEPT_LANES
+        assert len(world.fleet.lanes.all) <= lanes.KEPT_LANES
         assert dispatched(world.submit("after")) == [("after", 1)]
+
+
+class TestOwnBudget:
+    def test_ends_a_task_that_has_used_it_up(self) -> None:
+        world = World()
+        world.submit(budget=(("usd", 0.5),), max_attempts=9)
+        world.start()
+        world.finish(error=LOST, usage={"usd": 0.6})
+        world.now = 5.0
+        world.beat()
+
+        error = recorded(world.due(), "failed").data["error"]
+
+        assert error["kind"] == "limit"
+        assert error["message"] == "the task's own budget: 0.6 of 0.5 usd used"
+
+    def test_counts_what_was_used_before_a_restart(self) -> None:
+        world = World()
+        world.restore(attempt=1, tries=1, spec=task(budget=(("attempts", 1.0),)), used={"attempts": 1.0})
+
+        assert recorded(world.due(), "failed").data["error"]["kind"] == "limit"
+
+    def test_fails_what_every_free_agent_would_take_too_long_for(self) -> None:
+        world = World()
+        world.submit("first")
+        world.start("first")
+        world.now = 30.0
+        world.beat(("first", 1))
+        world.finish("first")
+
+        error = recorded(world.submit(budget=(("wall_s", 2.0),)), "failed").data["error"]
+
+        assert error["message"].startswith("the task's own budget: 0 of 2 wall_s used")

@@ -1,6 +1,9 @@
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from routing import lanes
 from routing.events import TaskSpec
 from routing.lanes import Lane, LaneKey
@@ -19,10 +22,15 @@ def lane(**tasks: dict[str, Any]) -> Lane:
 def order(made: Lane) -> list[str]:
     """Empty the lane, and return its tasks as they came up."""
     names = []
-    while head := made.head():
-        names.append(head[1])
-        made.remove(head[1])
+    while head := made.head(usual):
+        names.append(head.task)
+        made.remove(head.task)
     return names
+
+
+def usual(bucket: int) -> float:
+    """Return the expected seconds of a task in a size bucket."""
+    return 2.0**bucket
 
 
 class TestOf:
@@ -46,7 +54,7 @@ class TestStr:
 
 class TestHead:
     def test_is_none_when_nobody_waits(self) -> None:
-        assert lane().head() is None
+        assert lane().head(usual) is None
 
     def test_comes_by_priority_then_age_then_arrival(self) -> None:
         made = lane(
@@ -59,10 +67,52 @@ class TestHead:
 
         assert order(made) == ["urgent", "old", "young", "late", "last"]
 
+    def test_prefers_the_earliest_deadline_and_any_to_none(self) -> None:
+        made = lane(none={}, late={"deadline": 90.0}, soon={"deadline": 40.0})
+
+        assert order(made) == ["soon", "late", "none"]
+
+    def test_prefers_the_shorter_one_until_the_longer_has_waited_long(self) -> None:
+        made = Lane(LaneKey.of(TASK))
+        made.add(replace(TASK, id="long", created_at=0.0), 0.0, bucket=3)
+        for second in (10.0, 20.0, 40.0):
+            made.add(replace(TASK, id=f"short at {second:g}", created_at=second), second, bucket=1)
+
+        assert order(made) == ["short at 10", "short at 20", "long", "short at 40"]
+
+    def test_passes_over_a_key_in_use_until_it_is_free(self) -> None:
+        made = lane(x={"concurrency_key": "one"}, y={"concurrency_key": "one"}, z={"concurrency_key": "two"})
+        made.park("one")
+
+        assert order(made) == ["z"]
+        assert made.unpark("one")
+        assert order(made) == ["x", "y"]
+
+    @given(
+        st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 3), st.booleans()), max_size=40)
+    )
+    def test_is_the_first_of_all_that_may_go(self, tasks: list[tuple[str, int, int, bool]]) -> None:
+        made, places = Lane(LaneKey.of(TASK)), {}
+        for n, (key, priority, bucket, urgent) in enumerate(tasks):
+            deadline = 50.0 - n if urgent else None
+            made.add(
+                replace(
+                    TASK, id=str(n), concurrency_key=key, priority=priority, created_at=float(n), deadline=deadline
+                ),
+                0.0,
+                bucket=bucket,
+            )
+            value = deadline if deadline is not None else usual(bucket) + lanes.AGEING * n
+            places[str(n)] = (-priority, deadline is None, value, n)
+        made.park("b")
+        may_go = [name for name in places if tasks[int(name)][0] != "b"]
+
+        assert order(made) == sorted(may_go, key=places.__getitem__)
+
     def test_stays_until_it_is_removed(self) -> None:
         made = lane(x={}, y={})
 
-        assert made.head() == made.head()
+        assert made.head(usual) == made.head(usual)
 
     def test_keeps_its_age_when_it_comes_back(self) -> None:
         made = lane(x={"created_at": 1.0}, y={"created_at": 2.0})
@@ -92,7 +142,7 @@ class TestRemove:
             made.add(replace(TASK, id=f"x{n}"), 0.0)
             made.remove(f"x{n}")
 
-        assert len(made._heap) <= lanes.KEPT_PLACES + 3
+        assert sum(len(s.heap) for shelves in made._shelves.values() for s in shelves.values()) <= lanes.KEPT_PLACES + 3
         assert order(made) == ["head"]
 
 

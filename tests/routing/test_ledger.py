@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -13,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from routing import events as e
-from routing import ledger, registry
-from routing.fleet import Fleet, Restored
+from routing import ledger, lifecycle, registry, rulebook
+from routing.fleet import Fleet
+from routing.flights import Restored
 from routing.models import (
     Artifact,
     Attempt,
@@ -23,6 +25,7 @@ from routing.models import (
     Command,
     Controller,
     Decision,
+    Skill,
     Task,
     TaskEvent,
     TaskState,
@@ -111,6 +114,19 @@ class TestTakeLead:
         ledger.give_up_lead(desk.epoch - 1)
 
         assert ledger.controller_row().holder == "desk"
+
+
+class TestLimitIdleness:
+    def test_holds_for_the_session(self) -> None:
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite knows no such limit")
+
+        ledger.limit_idleness(connection)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("5s",)
+            cursor.execute("RESET idle_in_transaction_session_timeout")
 
 
 class TestRows:
@@ -315,9 +331,7 @@ def seen(fleet: Fleet) -> dict[str, tuple[Any, ...]]:
             task.tries,
             task.cancel_asked_at is not None,
             task.phase if task.phase in ("assigned", "working") else "waiting",
-            (task.agent, task.began_at if task.phase == "working" else None)
-            if task.phase in ("assigned", "working")
-            else None,
+            [(f.attempt, f.agent, f.phase, f.began_at if f.phase == "working" else None) for f in task.flights],
         )
         for task in fleet.tasks.values()
     }
@@ -329,13 +343,13 @@ class TestLive:
         _live_a_little(desk, Random(seed))
 
         restarted = Fleet()
-        restarted.apply(e.AgentsChanged(agents=registry.agent_specs()), desk.now)
+        restarted.apply(rulebook.fact(), desk.now)
         for restored in ledger.live():
             restarted.restore(restored, desk.now)
 
         assert seen(restarted) == seen(desk.fleet)
-        assert {n: set(a.running) for n, a in restarted.agents.items()} == {
-            n: set(a.running) for n, a in desk.fleet.agents.items()
+        assert {n: set(a.running) for n, a in restarted.roster.agents.items()} == {
+            n: set(a.running) for n, a in desk.fleet.roster.agents.items()
         }
 
     def test_leaves_out_what_has_ended_or_is_not_accepted(self, desk: Desk) -> None:
@@ -352,7 +366,7 @@ class TestLive:
 
         [restored] = ledger.live()
 
-        assert (restored.worker, restored.incarnation) == ("w", "1")
+        assert (restored.flights[0].worker, restored.flights[0].incarnation) == ("w", "1")
 
     def test_keeps_everything_that_routing_needs(self, desk: Desk) -> None:
         moment = at(3600)
@@ -430,3 +444,116 @@ class TestDeleteOld:
 
         assert [state.key for state in CeleryState.objects.all()] == ["new"]
         assert not ChordPart.objects.exists()
+
+
+class TestMemory:
+    def remember(self, desk: Desk, *learned: tuple[str, str, Any]) -> None:
+        desk.commit([e.Remembered(kind=kind, name=name, data=data) for kind, name, data in learned])
+
+    def test_is_empty_at_first(self) -> None:
+        assert list(ledger.memory()) == []
+
+    def test_keeps_what_was_said_last(self, desk: Desk) -> None:
+        self.remember(desk, ("spent", "month", [1]), ("breaker", "any-1", {"a": 1}), ("spent", "month", [2]))
+        self.remember(desk, ("breaker", "any-1", {"a": 2}))
+
+        kept = {(kind, name): data for kind, name, data in ledger.memory() if kind != "estimate"}
+        assert kept == {("spent", "month"): [2], ("breaker", "any-1"): {"a": 2}}
+
+    def test_forgets_what_is_none(self, desk: Desk) -> None:
+        self.remember(desk, ("rate", "x", [1]), ("rate", "y", [1]))
+        self.remember(desk, ("rate", "x", None), ("rate", "z", None))
+
+        assert list(ledger.memory()) == [("rate", "y", [1])]
+
+    def test_of_a_deposed_controller_is_not_kept(self, desk: Desk) -> None:
+        Controller.objects.update(epoch=desk.epoch + 1)
+
+        with pytest.raises(ledger.Deposed):
+            self.remember(desk, ("rate", "x", [1]))
+
+        assert list(ledger.memory()) == []
+
+    def test_takes_as_many_statements_for_many_as_for_one(self, desk: Desk) -> None:
+        with CaptureQueriesContext(connection) as one:
+            self.remember(desk, ("rate", "0", 0))
+        with CaptureQueriesContext(connection) as many:
+            self.remember(desk, *(("rate", str(n), n) for n in range(50)))
+
+        assert len(many) == len(one)
+
+
+class TestRowsOfDecisionsAndAttempts:
+    def record(self, desk: Desk, task: Task, **fields: Any) -> None:
+        seq = TaskEvent.objects.filter(task=task).count() + 1
+        given: dict[str, Any] = {"task": str(task.id), "tenant": "default", "skill": "any", "seq": seq, "at": desk.now}
+        desk.commit([e.Recorded(**given | fields)])
+
+    def test_keep_all_that_was_decided(self, desk: Desk) -> None:
+        task = desk.submit(skill="echo", input={"text": ""}, labels={"gpu": "yes"})
+        decision = e.DecisionMade(
+            policy="cheap", revision=7, strategy="cheapest", candidates=(), exclusions={"a": "full"}, more=3,
+            waited_for="limit x", shadow={"strategy": "fastest", "agent": "b"},
+        )  # fmt: skip
+
+        self.record(desk, task, kind="assigned", attempt=1, agent="echo-1", decision=decision)
+
+        row = Decision.objects.get(task=task)
+        assert (row.policy, row.revision, row.strategy, row.more) == ("cheap", 7, "cheapest", 3)
+        assert (row.waited_for, row.shadow) == ("limit x", {"strategy": "fastest", "agent": "b"})
+
+    def test_tell_a_hedge_from_the_attempt_it_flies_beside(self, desk: Desk) -> None:
+        task = desk.submit()
+
+        self.record(desk, task, kind="hedged", attempt=2, agent="echo-1", data={"beside": 1})
+
+        assert list(Attempt.objects.order_by("number").values_list("number", "hedge")) == [(1, False), (2, True)]
+
+    @pytest.mark.parametrize(
+        ("kind", "data"),
+        [
+            ("completed", {}),
+            ("failed", {"error": FINAL}),
+            ("requeued", {"outcome": "failed", "tries": 1}),
+            ("dropped", {"outcome": "canceled", "tries": 0, "goes_on": "any-1"}),
+        ],
+    )
+    def test_keep_what_was_used(self, desk: Desk, kind: str, data: dict[str, Any]) -> None:
+        task = desk.submit()
+
+        self.record(desk, task, kind=kind, attempt=1, agent="any-1", data={**data, "usage": {"usd": 0.5}})
+
+        assert Attempt.objects.get().usage == {"usd": 0.5}
+
+    def test_know_no_usage_where_none_was_told(self, desk: Desk) -> None:
+        task = desk.submit()
+
+        desk.tell(desk.started(task), desk.finished(task, output=1))
+
+        assert Attempt.objects.get().usage is None
+
+
+class TestSpecOf:
+    def test_says_what_limits_and_strategies_ask_for(self) -> None:
+        context = uuid4()
+        asked: dict[str, Any] = {"size": 3, "concurrency_key": "repo", "affinity": "ann", "context": context}
+        lifecycle.submit(lifecycle.Request(skill="any", input=1, **asked))
+
+        for task in (ledger.unaccepted(1)[0], Task.objects.get()):
+            spec = ledger.spec_of(task)
+            assert (spec.size, spec.concurrency_key, spec.affinity) == (3, "repo", "ann")
+            assert (spec.context, spec.idempotent) == (str(context), False)
+
+    def test_is_idempotent_if_the_skill_is(self) -> None:
+        Skill.objects.filter(name="any").update(idempotent=True)
+        registry.forget()
+        task = lifecycle.submit(lifecycle.Request(skill="any", input=1)).task
+
+        assert ledger.spec_of(task).idempotent
+        assert ledger.spec_of(task).context == ""
+
+    def test_is_not_idempotent_if_the_skill_is_gone(self) -> None:
+        task = lifecycle.submit(lifecycle.Request(skill="any", input=1)).task
+        task.skill = "gone"
+
+        assert not ledger.spec_of(task).idempotent

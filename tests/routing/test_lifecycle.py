@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -16,9 +16,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from routing import broker, errors, lifecycle, registry
-from routing.lifecycle import Request, Submitted, cancel, submit, submit_many
-from routing.models import Command, Skill, Task, TaskState
+from routing import broker, errors, registry, rulebook
+from routing.lifecycle import Request, Submitted, Throttle, cancel, submit, submit_many
+from routing.models import Command, Containment, Policy, Skill, Task, TaskState
 from tests.private_redis import PrivateRedis, wait_until
 from tests.routing.conftest import Use
 
@@ -270,6 +270,7 @@ BAD: list[tuple[str, dict[str, Any], type[errors.RoutingError], str]] = [
     ("unknown agent", {"agent": "nobody"}, errors.UnknownAgent, "/agent"),
     ("odd agent name", {"agent": "'; DROP TABLE--"}, errors.UnknownAgent, "/agent"),
     ("pinned and excluded", {"agent": "echo-1", "exclude": ["echo-1"]}, errors.BadInput, "/exclude"),
+    ("its own parent", {"id": UUID(int=7), "parent": UUID(int=7)}, errors.BadInput, "/parent"),
     ("odd label", {"labels": {"gpu": 1}}, errors.BadInput, "/labels"),
     ("too many labels", {"labels": {str(n): "" for n in range(33)}}, errors.BadInput, "/labels"),
 ]
@@ -294,29 +295,191 @@ class TestRefusal:
             submit(request(input={"text": "x" * 2000}))
 
 
-class TestDigest:
+class TestPolicies:
+    def test_give_limits_where_the_caller_names_none(self) -> None:
+        rulebook.save_policy(Policy(name="echoes", skill="echo", labels="gpu=yes", timeout_s=7, max_attempts=2))
+
+        governed = submit(request(labels={"gpu": "yes"})).task
+        named = submit(request(labels={"gpu": "yes"}, timeout_s=1.5, max_attempts=9)).task
+        other = submit(request()).task
+
+        assert (governed.timeout_s, governed.max_attempts) == (7, 2)
+        assert (named.timeout_s, named.max_attempts) == (1.5, 9)
+        assert (other.timeout_s, other.max_attempts) == (300, 3)
+
+
+class TestSize:
+    def test_is_the_bytes_of_the_input_unless_the_caller_knows(self) -> None:
+        assert submit(request(input={"text": "hi"})).task.size == len('{"text":"hi"}')
+        assert submit(request(size=0.5)).task.size == 0.5
+
+
+class TestContained:
+    def contain(self, **fields: Any) -> None:
+        given = {"scope": "skill", "value": "echo", "mode": "enforce", "reason": "It leaks.", "by": "ann"}
+        rulebook.save_containment(Containment(name="stop", **{**given, **fields}))
+
     @pytest.mark.parametrize(
-        "changes",
-        [
-            {"input": {"text": "other"}},
-            {"priority": 6},
-            {"labels": {"a": "b"}},
-            {"agent": "echo-1"},
-            {"exclude": ["x"]},
-            {"deadline": SOON},
-            {"not_before": SOON},
-            {"timeout_s": 1.0},
-            {"max_attempts": 1},
-            {"parent": uuid4()},
-            {"context": uuid4()},
-        ],
-        ids=lambda changes: next(iter(changes)),
+        "target", [{}, {"scope": "tenant", "value": "default"}, {"scope": "everything", "value": ""}]
     )
-    def test_differs_with_the_work(self, changes: dict[str, Any]) -> None:
-        assert lifecycle._digest(request(**changes)) != lifecycle._digest(request())
+    def test_work_is_refused_with_the_reason(self, target: dict[str, str]) -> None:
+        self.contain(**target)
 
-    def test_does_not_depend_on_order_nor_on_the_door(self) -> None:
-        one = request(input={"text": "hi", "n": 1}, exclude=["a", "b"], origin="rest", idempotency_key="k")
-        two = request(input={"n": 1, "text": "hi"}, exclude=["b", "a", "a"], origin="celery", id=uuid4())
+        with pytest.raises(errors.Contained, match=r"Not accepted: .* by ann: It leaks\. Try again when it is"):
+            submit(request())
 
-        assert lifecycle._digest(one) == lifecycle._digest(two)
+        assert not Task.objects.exists()
+
+    @pytest.mark.parametrize(
+        "target", [{"scope": "agent", "value": "echo-1"}, {"mode": "observe"}, {"value": "any"}, {"enabled": False}]
+    )
+    def test_work_is_accepted_if_somebody_may_do_it(self, target: dict[str, Any]) -> None:
+        self.contain(**target)
+
+        assert submit(request()).created
+
+    def test_work_says_when_to_come_again(self) -> None:
+        self.contain(release_at=timezone.now() + timedelta(minutes=10))
+
+        with pytest.raises(errors.Contained) as caught:
+            submit(request())
+
+        assert 590 < caught.value.fields["retry_after_s"] <= 600
+
+
+class TestSingleton:
+    def test_gives_the_task_that_lives(self) -> None:
+        first = submit(request(singleton="nightly"))
+        again = submit(request(singleton="nightly", input={"text": "other"}))
+
+        assert (first.created, again.created) == (True, False)
+        assert again.task.id == first.task.id
+
+    def test_makes_a_new_one_after_its_end(self) -> None:
+        first = submit(request(singleton="nightly")).task
+        Task.objects.filter(id=first.id).update(state=TaskState.FAILED, finished_at=timezone.now())
+
+        assert submit(request(singleton="nightly")).created
+
+    def test_belongs_to_a_tenant(self) -> None:
+        registry.ensure_tenant("other")
+        registry.ensure_skill("echo", tenant="other")
+        submit(request(singleton="nightly"))
+
+        assert submit(request(singleton="nightly", tenant="other")).created
+
+    def test_is_refused_for_a_celery_call_because_somebody_waits_for_its_own_id(self) -> None:
+        first = submit(request(singleton="nightly")).task
+
+        with pytest.raises(errors.SingletonLives, match=str(first.id)):
+            submit(request(singleton="nightly", id=uuid4(), call={"headers": {}}))
+
+    def test_holds_within_one_batch(self) -> None:
+        results = submit_many([request(singleton="nightly"), request(singleton="nightly"), request()])
+
+        assert [result.created for result in results if isinstance(result, Submitted)] == [True, False, True]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_makes_one_task_of_requests_that_race(self) -> None:
+        ready = threading.Barrier(THREADS)
+
+        def race(number: int) -> Submitted:
+            ready.wait()
+            try:
+                return submit(request(singleton="nightly", input={"text": str(number)}))
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = list(pool.map(race, range(THREADS)))
+
+        assert sum(result.created for result in results) == 1
+        assert Task.objects.count() == 1
+
+
+class TestDebounce:
+    def debounced(self, **changes: Any) -> Task:
+        return submit(request(debounce_s=60, debounce_key="save", **changes)).task
+
+    def test_waits_and_takes_the_place_of_the_one_before(self) -> None:
+        first = self.debounced()
+        second = self.debounced()
+
+        command = Command.objects.get()
+        assert second.not_before is not None
+        assert 55 < (second.not_before - timezone.now()).total_seconds() <= 60
+        assert (command.kind, command.task_id, command.reason) == ("cancel", first.id, f"superseded by {second.id}")
+
+    def test_leaves_one_that_an_agent_has(self) -> None:
+        first = self.debounced()
+        Task.objects.filter(id=first.id).update(attempt=1)
+
+        self.debounced()
+
+        assert not Command.objects.exists()
+
+    def test_leaves_other_keys_and_tenants_alone(self) -> None:
+        self.debounced()
+
+        submit(request(debounce_s=60, debounce_key="other"))
+
+        assert not Command.objects.exists()
+
+    def test_keeps_a_later_beginning(self) -> None:
+        assert self.debounced(not_before=SOON).not_before == SOON
+
+    def test_refuses_a_deadline_before_its_end(self) -> None:
+        with pytest.raises(errors.BadInput, match="could never begin"):
+            self.debounced(deadline=timezone.now() + timedelta(seconds=30))
+
+        assert not Task.objects.exists()
+
+
+class TestThrottle:
+    def test_refuses_one_too_many_and_says_when_to_come_again(self) -> None:
+        throttle = Throttle(limit=2, period_s=60)
+        for _ in range(2):
+            submit(request(throttle=throttle))
+
+        with pytest.raises(errors.Throttled, match="2 tasks with the throttle key 'echo' came within 60 s") as caught:
+            submit(request(throttle=throttle))
+
+        assert 55 < caught.value.fields["retry_after_s"] <= 60
+        assert Task.objects.count() == 2
+
+    def test_has_room_again_once_the_oldest_is_old(self) -> None:
+        throttle = Throttle(limit=2, period_s=60)
+        for age_s in (61, 30):
+            task = submit(request(throttle=throttle)).task
+            Task.objects.filter(id=task.id).update(created_at=timezone.now() - timedelta(seconds=age_s))
+
+        assert submit(request(throttle=throttle)).created
+
+    def test_counts_each_key_for_itself(self) -> None:
+        for key in ("a", "b"):
+            assert submit(request(throttle=Throttle(limit=1, period_s=60, key=key))).created
+
+    def test_gives_the_same_task_to_the_same_key_of_a_request(self) -> None:
+        throttle = Throttle(limit=1, period_s=60)
+
+        results = [submit(request(throttle=throttle, idempotency_key="k")) for _ in range(2)]
+
+        assert [result.created for result in results] == [True, False]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_lets_no_more_through_when_requests_race(self) -> None:
+        ready = threading.Barrier(THREADS)
+
+        def race(_: int) -> bool:
+            ready.wait()
+            try:
+                return submit(request(throttle=Throttle(limit=3, period_s=60))).created
+            except errors.Throttled:
+                return False
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = list(pool.map(race, range(THREADS)))
+
+        assert sum(results) == Task.objects.count() == 3

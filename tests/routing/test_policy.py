@@ -4,70 +4,10 @@ from typing import Any
 import pytest
 
 from routing import policy
-from routing.events import AgentSpec, TaskSpec
+from routing.events import AgentSpec, Labels, TaskSpec
 
 AGENT = AgentSpec(name="a", tenant="t", skills=frozenset({("lint", "1"), ("lint", "2")}), capacity=2)
 TASK = TaskSpec(id="x", tenant="t", skill="lint")
-
-
-def candidate(agent: str = "a", **changes: Any) -> policy.Candidate:
-    """Return an idle agent of four slots that needs a second and has never failed."""
-    plain = policy.Candidate(
-        agent=agent, running=0, capacity=4, predicted_s=1.0, error=0.0, lateness=1.0, failed_before=False
-    )
-    return replace(plain, **changes)
-
-
-def best(*candidates: policy.Candidate, strategy: str = "balanced") -> str:
-    """Return the name of the first choice."""
-    return policy.rank(candidates, strategy=strategy, usual_s=1.0)[0].candidate.agent
-
-
-class TestRank:
-    def test_puts_an_agent_that_failed_this_task_last(self) -> None:
-        assert best(candidate("a", failed_before=True), candidate("b", predicted_s=99.0)) == "b"
-
-    def test_decides_by_name_between_equals(self) -> None:
-        assert best(candidate("b"), candidate("a")) == "a"
-
-    def test_returns_nothing_for_nobody(self) -> None:
-        assert policy.rank([], strategy="balanced", usual_s=1.0) == []
-
-    def test_keeps_the_terms_of_the_score(self) -> None:
-        [ranked] = policy.rank([candidate(running=1)], strategy="least_loaded", usual_s=1.0)
-
-        assert ranked.terms == {"load": 0.25, "service_s": 1.0}
-
-    @pytest.mark.parametrize("strategy", sorted(policy.STRATEGIES))
-    def test_never_divides_by_zero(self, strategy: str) -> None:
-        assert best(candidate(error=1.0, predicted_s=1e-9), strategy=strategy) == "a"
-
-
-class TestBalanced:
-    def test_prefers_the_faster_agent_though_it_is_fuller(self) -> None:
-        assert best(candidate("a"), candidate("b", predicted_s=0.5, running=3)) == "b"
-
-    def test_prefers_the_emptier_of_equals(self) -> None:
-        assert best(candidate("a", running=1), candidate("b")) == "b"
-
-    def test_avoids_an_agent_that_fails(self) -> None:
-        assert best(candidate("a", error=0.5), candidate("b", predicted_s=1.9)) == "b"
-
-    def test_avoids_an_agent_whose_work_is_overdue(self) -> None:
-        assert best(candidate("a", lateness=5.0), candidate("b", predicted_s=2.0)) == "b"
-
-
-class TestLeastLoaded:
-    def test_prefers_the_emptier_agent_though_it_is_slower(self) -> None:
-        assert best(candidate("a", running=1), candidate("b", predicted_s=99.0), strategy="least_loaded") == "b"
-
-    def test_compares_shares_not_numbers(self) -> None:
-        small, large = candidate("a", running=1, capacity=2), candidate("b", running=2, capacity=8)
-
-        assert best(small, large, strategy="least_loaded") == "b"
-
-    def test_prefers_the_faster_of_equals(self) -> None:
-        assert best(candidate("a", predicted_s=2.0), candidate("b"), strategy="least_loaded") == "b"
 
 
 class TestExclusion:
@@ -113,3 +53,19 @@ class TestWhyNone:
         agents = [replace(AGENT, name=name, draining=True) for name in "abcde"]
 
         assert policy.why_none(agents, TASK).endswith("c: draining and 2 more)")
+
+
+class TestRequires:
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            ((("region", "eu"),), None),
+            ((("region", "us"), ("spot", "yes")), "does not meet !spot"),
+            ((("region", "asia"),), "does not meet region in (eu, us)"),
+        ],
+    )
+    def test_asks_for_what_the_selector_says(self, labels: Labels, reason: str | None) -> None:
+        agent = AgentSpec(name="a", tenant="t", skills=frozenset({("lint", "1")}), capacity=1, labels=labels)
+        task = TaskSpec(id="x", tenant="t", skill="lint", requires="region in (eu, us), !spot")
+
+        assert policy.exclusion(agent, task) == reason

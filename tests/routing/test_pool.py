@@ -71,6 +71,31 @@ class TestOnApply:
         assert heard == [(0, 5, 0.1)]
 
 
+class TestGrow:
+    def test_lets_more_tasks_run_at_once(self) -> None:
+        pool = ThreadPool(1)
+        pool.on_start()
+        meeting = threading.Barrier(3)
+        pool.grow(2)
+
+        results = [pool.on_apply(meeting.wait, (10,)) for _ in range(3)]
+        for result in results:
+            result.wait(10)
+
+        assert pool.num_processes == 3
+        assert not meeting.broken
+        pool.on_stop()
+
+
+class TestShrink:
+    def test_leaves_at_least_one_thread(self) -> None:
+        pool = ThreadPool(4)
+        pool.shrink(3)
+        pool.shrink(3)
+
+        assert pool.num_processes == 1
+
+
 class Loop:
     """Celery's event loop, as far as the pool knows it."""
 

@@ -1,12 +1,11 @@
 """Prepared statements do what the ORM does."""
 
-from uuid import uuid4
-
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from routing.models import Revision, Task, Tenant, new_id
-from routing.prepared import Prepared, exists, insert
+from routing.prepared import Prepared, direct, insert
 
 pytestmark = pytest.mark.django_db
 
@@ -50,13 +49,40 @@ class TestInsert:
         with pytest.raises(IntegrityError), transaction.atomic():
             insert(task)
 
-
-class TestExists:
-    def test_knows_the_rows_that_are_there(self, task: Task) -> None:
+    def test_leaves_a_row_that_is_there_as_it_is_where_it_may(self, task: Task) -> None:
         insert(task)
+        task.detail = "changed"
 
-        assert exists(Task, task.id)
-        assert not exists(Task, uuid4())
+        insert(task, only_if_missing=True)
+
+        assert Task.objects.get().detail == ""
+
+
+class TestDirect:
+    def test_reports_the_databases_errors_as_django_does(self) -> None:
+        with pytest.raises(DatabaseError), transaction.atomic(), direct() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    def test_writes_in_the_transaction_at_hand(self, task: Task) -> None:
+        with transaction.atomic():
+            with direct() as cursor:
+                cursor.executemany("UPDATE routing_tenant SET description = %s WHERE name = %s", [("changed", "t")])
+                assert cursor.rowcount == 1
+            transaction.set_rollback(True)
+
+        assert Tenant.objects.get(name="t").description == ""
+
+    def test_refuses_a_transaction_that_is_broken(self, task: Task) -> None:
+        with transaction.atomic():
+            transaction.set_rollback(True)
+            with pytest.raises(transaction.TransactionManagementError), direct():
+                pass
+
+    def test_lets_statements_be_recorded(self) -> None:
+        with CaptureQueriesContext(connection) as queries, direct() as cursor:
+            cursor.execute("SELECT %s", ["x"])
+
+        assert len(queries) == 1
 
 
 class TestRows:

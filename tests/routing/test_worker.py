@@ -52,6 +52,8 @@ def _break(value: Any, ctx: Context) -> Any:
 def _say(value: Any, ctx: Context) -> Any:
     ctx.progress(0.5, "half")
     ctx.log("a line")
+    ctx.usage(usd=0.25, tokens=100)
+    ctx.usage(tokens=20)
     ctx.artifact("a.txt", "abc", "text/plain")
     return "said"
 
@@ -173,6 +175,11 @@ class TestExecute:
         assert said["progress"] == {"fraction": 0.5, "message": "half"}
         assert said["log"] == {"level": "info", "message": "a line"}
         assert (said["artifact"]["name"], said["artifact"]["size"]) == ("a.txt", 3)
+
+    def test_reports_what_the_attempt_has_used(self, bus: redis.Redis) -> None:
+        deliver(submit("say"))
+
+        assert end(bus)["u"] == {"usd": 0.25, "tokens": 120}
 
     def test_reports_the_agents_own_error(self, bus: redis.Redis) -> None:
         deliver(submit("fail"))

@@ -8,9 +8,12 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from routing import events as e
-from routing.simulated import History, Point
-from routing.simulator import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
+from routing.matching import Match
+from routing.policies import Hedging, PolicySpec
+from routing.strategies import STRATEGIES
 from tests.checker import Record, violations
+from tests.simulation.processes import History, Point
+from tests.simulation.world import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
 
 SKILLS = ("lint", "test", "write")
 TROUBLED_S = 40.0  # faults happen until then
@@ -35,8 +38,14 @@ def scenario(seed: int) -> Scenario:
             duplicate=rng.choice((0.0, 0.1, 1.0)),
             delay=rng.choice((0.0, 0.05, 0.2)),
         ),
-        strategies={("t", skill): rng.choice(("balanced", "least_loaded")) for skill in SKILLS},
+        policies=tuple(policy(rng, skill) for skill in SKILLS),
     )
+
+
+def policy(rng: random.Random, skill: str) -> PolicySpec:
+    """Return how tasks of the skill are routed."""
+    strategy = rng.choice(sorted(set(STRATEGIES) - {"ordered"}))
+    return PolicySpec(name=skill, match=Match(skill=skill), strategy=strategy, hedging=Hedging(enabled=True, share=0.3))
 
 
 def sim_agents(rng: random.Random) -> Iterator[SimAgent]:
@@ -52,6 +61,7 @@ def sim_agents(rng: random.Random) -> Iterator[SimAgent]:
 def arrival(rng: random.Random, n: int, agents: tuple[SimAgent, ...]) -> Arrival:
     """Return one task: most are plain, some are difficult."""
     at = rng.uniform(0, 30)
+    idempotent = rng.random() < 0.5
     plain = e.TaskSpec(
         id=f"task-{n}",
         tenant="t",
@@ -60,6 +70,8 @@ def arrival(rng: random.Random, n: int, agents: tuple[SimAgent, ...]) -> Arrival
         created_at=at,
         timeout_s=rng.choice((8.0, 20.0, 60.0)),
         max_attempts=rng.randint(1, MAX_ATTEMPTS),
+        size=rng.choice((1.0, 30.0)),
+        idempotent=idempotent,
     )
     return Arrival(
         at=at,

@@ -9,54 +9,64 @@ from typing import Any
 import pytest
 
 from routing import events as e
-from routing.fleet import Fleet, Restored, _Agent, _Task
-from routing.simulator import simulate
+from routing.fleet import Fleet
+from routing.flights import Flight, LiveTask, Restored
+from routing.roster import Roster, Seat
 from tests.simulation.scenarios import broken_promises, scenario
+from tests.simulation.world import simulate
 
 SEEDS = 100  # a broken fleet has to be found within so many
 
 
 class ForgetsTheFence(Fleet):
-    def _current(self, task_id: str, attempt: int) -> _Task | None:
+    def _current(self, task_id: str, attempt: int) -> Flight | None:
         task = self.tasks.get(task_id)
-        return task if task is not None and task.phase in ("assigned", "working") else None
+        return task.flights[0] if task is not None and task.flights else None
 
 
 class KeepsTheAttemptNumber(Fleet):
-    def _occupy(self, task: _Task) -> None:
-        task.attempt = 1
-        super()._occupy(task)
+    def _occupy(self, task: LiveTask, flight: Flight) -> None:
+        task.attempt = flight.attempt = 1
+        super()._occupy(task, flight)
+
+
+class _OneSlotTooMany(Roster):
+    def _count_slots(self, seat: Seat) -> None:
+        if len(seat.running) <= seat.spec.capacity and not seat.gone:
+            self.free.add(seat.spec.name)
+        else:
+            self.free.discard(seat.spec.name)
 
 
 class CountsOneSlotTooMany(Fleet):
-    def _count_slots(self, agent: _Agent) -> None:
-        if len(agent.running) <= agent.spec.capacity and not agent.gone:
-            self._free.add(agent.spec.name)
-        else:
-            self._free.discard(agent.spec.name)
+    make_roster = _OneSlotTooMany
+
+
+class _ForgetsAnotherFlight(Roster):
+    def release(self, flight: Flight) -> None:
+        seat = self.agents[flight.agent]
+        seat.running.setdefault(flight.task, flight)
+        super().release(flight)
+        if seat.running:
+            seat.running.popitem()
+            self._count_slots(seat)
 
 
 class ReleasesTwice(Fleet):
-    def _release(self, task: _Task) -> None:
-        agent = self.agents[task.agent]
-        agent.running.setdefault(task.spec.id)
-        super()._release(task)
-        if agent.running:
-            agent.running.popitem()
-            self._count_slots(agent)
+    make_roster = _ForgetsAnotherFlight
 
 
 class LosesWhatItTakesBack(Fleet):
-    def _wait(self, task: _Task, now: float) -> None:
+    def _wait(self, task: LiveTask, now: float) -> None:
         if task.tries == 0:
             super()._wait(task, now)
         else:
-            task.phase = "waiting"
+            task.delayed_until = None
 
 
 class EndsTwice(Fleet):
     def _end(
-        self, task: _Task, kind: str, now: float, *, data: Mapping[str, Any] | None = None, output: Any = None
+        self, task: LiveTask, kind: str, now: float, *, data: Mapping[str, Any] | None = None, output: Any = None
     ) -> None:
         if task.tries:
             self._record(task, kind, now, data=data or {}, output=output)
@@ -64,41 +74,41 @@ class EndsTwice(Fleet):
 
 
 class NeverGivesUp(Fleet):
-    def _attempt_failed(self, task: _Task, error: e.Error, now: float) -> None:
+    def _attempt_failed(self, task: LiveTask, flight: Flight, error: e.Error, now: float) -> None:
         task.tries = min(task.tries, task.spec.max_attempts - 2)
-        super()._attempt_failed(task, error, now)
+        super()._attempt_failed(task, flight, error, now)
 
 
 class SkipsANumber(Fleet):
-    def _requeue(self, task: _Task, *args: Any, **options: Any) -> None:
+    def _requeue(self, task: LiveTask, *args: Any, **options: Any) -> None:
         super()._requeue(task, *args, **options)
         task.seq += 1
 
 
 class ForgetsWhoWasCanceled(Fleet):
-    def _requeue(self, task: _Task, *args: Any, **options: Any) -> None:
+    def _requeue(self, task: LiveTask, *args: Any, **options: Any) -> None:
         task.cancel_asked_at = None
         super()._requeue(task, *args, **options)
 
 
 class FailsWhoWasCanceled(Fleet):
-    def _attempt_failed(self, task: _Task, error: e.Error, now: float) -> None:
+    def _attempt_failed(self, task: LiveTask, flight: Flight, error: e.Error, now: float) -> None:
         task.cancel_asked_at = None
-        super()._attempt_failed(task, error, now)
+        super()._attempt_failed(task, flight, error, now)
 
 
 class BeginsTwice(Fleet):
     def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
         if isinstance(fact, e.Started):
-            task = self._current(fact.task, fact.attempt)
-            if task is not None and task.phase == "working":
-                self._record(task, "working", now, data={"worker": fact.worker})
+            flight = self._current(fact.task, fact.attempt)
+            if flight is not None and flight.phase == "working":
+                self._record(self.tasks[fact.task], "working", now, data={"worker": fact.worker}, flight=flight)
         return super().apply(fact, now)
 
 
 class OffersAgainWhatIsInFlight(Fleet):
     def restore(self, restored: Restored, now: float) -> list[e.Effect]:
-        return super().restore(replace(restored, phase="waiting"), now)
+        return super().restore(replace(restored, flights=()), now)
 
 
 class CountsAnewAfterARestart(Fleet):
@@ -114,14 +124,14 @@ class ForgetsTriesInARestart(Fleet):
 class SendsNothingAfterARestart(Fleet):
     def restore(self, restored: Restored, now: float) -> list[e.Effect]:
         super().restore(restored, now)
-        if restored.phase == "assigned":
-            self._release(self.tasks[restored.spec.id])
-            del self.tasks[restored.spec.id]
+        if [flight.phase for flight in restored.flights] == ["assigned"]:
+            task = self.tasks.pop(restored.spec.id)
+            self._release(task, task.flights[0], now)
         return []
 
 
 class NeverEndsDelays(Fleet):
-    def _delay(self, task: _Task, until: float) -> None:
+    def _delay(self, task: LiveTask, until: float) -> None:
         super()._delay(task, until + 1e9)
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from routing import events as e
-from routing.simulated import History, Point
-from routing.simulator import Arrival, Fault, FaultKind, Scenario, SimAgent, simulate
 from tests.checker import recovery_times
+from tests.simulation.processes import History, Point
 from tests.simulation.scenarios import POINTS, broken_promises, records
+from tests.simulation.world import Arrival, Fault, FaultKind, Scenario, SimAgent, simulate
 
 AGENT = e.AgentSpec(name="a", tenant="t", skills=frozenset({("lint", "1")}), capacity=8)
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from routing.simulator import simulate
 from tests.simulation.scenarios import broken_promises, records, scenario
+from tests.simulation.world import simulate
 
 CHUNKS, SEEDS_EACH = 20, 105
 

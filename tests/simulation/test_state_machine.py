@@ -11,7 +11,9 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from routing import events as e
 from routing.fleet import Fleet
-from routing.simulated import Row
+from routing.matching import Match
+from routing.policies import Hedging, PolicySpec
+from tests.simulation.processes import Row
 
 AGENTS = tuple(
     e.AgentSpec(name=name, tenant="t", skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels)
@@ -20,6 +22,12 @@ AGENTS = tuple(
         ("b", "lint", 3, (("gpu", "yes"),)),
         ("c", "test", 2, ()),
     )
+)
+POLICIES = (
+    PolicySpec(
+        name="lint", match=Match(skill="lint"), strategy="least_loaded", hedging=Hedging(enabled=True, share=0.5)
+    ),
+    PolicySpec(name="test", match=Match(skill="test"), strategy="adaptive"),
 )
 WORKERS = st.sampled_from(("w1", "w2"))
 PICK = st.integers(0, 99)  # which of the attempts in flight
@@ -75,7 +83,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def accept(self, **wishes: Any) -> str:
         task = f"task-{len(self.rows)}"
-        spec = e.TaskSpec(id=task, tenant="t", created_at=self.now, timeout_s=20.0, **wishes)
+        spec = e.TaskSpec(id=task, tenant="t", created_at=self.now, timeout_s=20.0, idempotent=True, **wishes)
         self.rows[task] = Row(spec)
         self.tell(e.Submitted(task=spec))
         return task
@@ -166,7 +174,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def change_agents(self, agents: tuple[e.AgentSpec, ...]) -> None:
         self.registry = agents
-        self.tell(e.AgentsChanged(agents=agents, strategies={("t", "lint"): "least_loaded", ("t", "test"): "typo"}))
+        self.tell(e.RegistryChanged(agents=agents, policies=POLICIES))
 
     def pick(self, pick: int, behind: int) -> tuple[str, int]:
         """Return (task, attempt) of something in flight, or of anything if nothing is."""
@@ -175,12 +183,12 @@ class FleetMachine(RuleBasedStateMachine):
         return task, self.rows[task].attempt - behind
 
     def is_in_flight(self, row: Row) -> bool:
-        return not row.ended and row.phase in ("assigned", "working")
+        return bool(row.flights)
 
     def report(self, fact: e.Started | e.Noted | e.Finished | e.HandedBack) -> None:
         """Tell what a worker says of an attempt. If that is not the current one, nothing may come of it."""
         row = self.rows[fact.task]
-        is_stale = not self.is_in_flight(row) or row.attempt != fact.attempt
+        is_stale = fact.attempt not in row.flights
         effects = self.fleet.apply(fact, self.now)
         assert not is_stale or not any(isinstance(effect, e.Recorded) for effect in effects)
         self.take(effects)
@@ -200,35 +208,38 @@ class FleetMachine(RuleBasedStateMachine):
                 self.fences.add((effect.task, effect.attempt))
             elif isinstance(effect, e.Dispatch):
                 assert (effect.task, effect.attempt) not in self.fences
-                assert self.rows[effect.task].attempt == effect.attempt
+                assert effect.attempt in self.rows[effect.task].flights
 
     def check_line(self, r: e.Recorded) -> None:
         row = self.rows[r.task]
         assert not row.ended, f"{r.kind} after the end"
         assert r.seq == row.seq + 1
         assert not (row.cancel_asked and r.kind in ("assigned", "failed")), f"{r.kind} after a cancel"
-        assert r.kind != "working" or row.phase == "assigned"
-        if r.kind == "requeued":
-            is_try = row.phase == "working" and r.data["outcome"] != "returned"
+        flight = row.flights.get(r.attempt or 0)
+        assert r.kind != "working" or (flight is not None and flight.phase == "assigned")
+        if r.kind in ("requeued", "dropped"):
+            assert flight is not None
+            assert len(row.flights) == 1 + (r.kind == "dropped")
+            is_try = flight.phase == "working" and r.data["outcome"] in ("failed", "lost")
             assert r.data["tries"] == row.tries + is_try < row.spec.max_attempts
-        if r.kind == "assigned":
-            assert row.phase == "waiting"
+        if r.kind in ("assigned", "hedged"):
+            assert len(row.flights) == (r.kind == "hedged")
             assert r.attempt == row.attempt + 1
             assert r.decision is not None
             assert r.decision.candidates[0]["agent"] == r.agent
             capacity = {agent.name: agent.capacity for agent in self.registry}[r.agent]
-            assert sum(other.agent == r.agent and not other.ended for other in self.rows.values()) < capacity
+            assert sum(f.agent == r.agent for other in self.rows.values() for f in other.flights.values()) < capacity
 
     @invariant()
     def books_balance(self) -> None:
         live = {task: row for task, row in self.rows.items() if not row.ended}
-        in_flight = {task: row for task, row in live.items() if self.is_in_flight(row)}
-        held = [task for agent in self.fleet.agents.values() for task in agent.running]
+        in_flight = sorted((task, attempt, f.agent) for task, row in live.items() for attempt, f in row.flights.items())
+        held = [(f.task, f.attempt, f.agent) for f in self.fleet.roster.flights()]
 
         assert self.fleet.tasks.keys() == live.keys()
-        assert sorted(held) == sorted(in_flight)
-        assert self.fleet.busy == len(in_flight)
-        assert all(row.agent == self.fleet.tasks[task].agent for task, row in in_flight.items())
+        assert sorted(held) == in_flight
+        assert self.fleet.roster.busy == len(in_flight)
+        assert self.fleet.hedges == sum(len(row.flights) > 1 for row in live.values())
         assert all((row.seq, row.tries) == (known.seq, known.tries) for task, row in live.items()
                    for known in [self.fleet.tasks[task]])  # fmt: skip
 
@@ -236,7 +247,7 @@ class FleetMachine(RuleBasedStateMachine):
     def who_waits_stands_in_one_lane(self) -> None:
         waiting = sum(task.phase == "waiting" for task in self.fleet.tasks.values())
 
-        assert sum(len(lane) for lane in self.fleet.lanes.values()) == waiting
+        assert sum(len(lane) for lane in self.fleet.lanes.all.values()) == waiting == len(self.fleet.lanes)
 
     @invariant()
     def whatever_is_timed_will_be_looked_at(self) -> None:
@@ -259,8 +270,8 @@ class FleetMachine(RuleBasedStateMachine):
             self.tell(e.Beat(worker=worker, incarnation=f"calm {life}", threads=3))
         self.take(self.fleet.due(self.now))
         for task, row in self.rows.items():
-            if self.is_in_flight(row):
-                self.tell(e.Finished(task=task, attempt=row.attempt, output="done"))
+            for attempt in list(row.flights):
+                self.tell(e.Finished(task=task, attempt=attempt, output="done"))
 
 
 def impossible(spec: e.TaskSpec) -> bool:

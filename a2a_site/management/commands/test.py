@@ -1,35 +1,58 @@
 """`manage.py test`: everything is checked and tested."""
 
+import contextlib
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 SOURCES = ("manage.py", "a2a_site", "analytics", "monitoring", "coordination", "routing", "tests")
 PYTHON = sys.executable
-CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ruff check", (PYTHON, "-m", "ruff", "check", ".")),
-    ("ruff format", (PYTHON, "-m", "ruff", "format", "--check", ".")),
-    ("mypy --strict", (PYTHON, "-m", "mypy", *SOURCES)),
-    ("makemigrations --check", (PYTHON, "manage.py", "makemigrations", "--check", "--dry-run")),
+PYTEST = (PYTHON, "-m", "pytest")
+WAITS = "journey or fault or browser"  # marks of the tests that mostly wait for other processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command whose exit code counts."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+QUICK = (
+    Step(name="ruff check", command=(PYTHON, "-m", "ruff", "check", ".")),
+    Step(name="ruff format", command=(PYTHON, "-m", "ruff", "format", "--check", ".")),
+    Step(name="makemigrations --check", command=(PYTHON, "manage.py", "makemigrations", "--check", "--dry-run")),
 )
+MYPY = Step(name="mypy --strict", command=(PYTHON, "-m", "mypy", *SOURCES))
+REST = Step(name="pytest", command=(*PYTEST, "-m", f"not ({WAITS})"))
+WAITING = Step(name=f"pytest: {WAITS}", command=(*PYTEST, "-m", WAITS))
 # What depends on the database, once more on a PostgreSQL of its own; where there is none, it says so.
-ON_POSTGRES = (
-    *(PYTHON, "-m", "tests.postgres", PYTHON, "-m", "pytest", "tests/routing", "tests/journeys/test_canvas.py"),
-    *(f"--ignore=tests/routing/test_{name}.py" for name in ("broker", "decode", "fleet", "payloads", "policy", "pool")),
-    "--ignore-glob=*/test_executors_*.py",
+POSTGRES = Step(
+    name="pytest on PostgreSQL",
+    command=(
+        *(PYTHON, "-m", "tests.postgres", *PYTEST, "tests/routing", "tests/journeys/test_canvas.py"),
+        *(f"--ignore=tests/routing/test_{n}.py" for n in ("broker", "decode", "fleet", "payloads", "policy", "pool")),
+        "--ignore-glob=*/test_executors_*.py",
+    ),
 )
+TRACKS = ((MYPY, REST, POSTGRES), (WAITING,))  # side by side: what keeps a core busy, and what waits
 HELP = """usage: manage.py test [pytest's arguments]
 
 Without arguments: ruff, mypy --strict, makemigrations --check, then every test, and what depends on the database
-once more on PostgreSQL where that is installed.
+once more on PostgreSQL where that is installed. Two tracks run side by side; what the second says comes at the end.
 With arguments: pytest alone, with those arguments, e.g. manage.py test tests/routing -k lease
 """
 
@@ -54,21 +77,38 @@ class Command(BaseCommand):
 
     def run_all(self, arguments: Sequence[str]) -> int:
         """Return the exit code of the first step that fails, else 0."""
-        pytest = ("pytest", (PYTHON, "-m", "pytest", *arguments))
-        steps = (pytest,) if arguments else (*CHECKS, pytest, ("pytest on PostgreSQL", ON_POSTGRES))
         with tempfile.TemporaryDirectory(prefix="a2a-test-") as home:
-            return self._run_steps(steps, environment(Path(home)))
+            if arguments:
+                return self._run([Step(name="pytest", command=(*PYTEST, *arguments))], Path(home))
+            return self._run(QUICK, Path(home)) or self.run_side_by_side(TRACKS, Path(home))
 
-    def _run_steps(self, steps: Sequence[tuple[str, tuple[str, ...]]], environment: Mapping[str, str]) -> int:
-        for number, (name, command) in enumerate(steps):
-            self.stdout.write(f"── {name}")
-            self.stdout.flush()
+    def run_side_by_side(self, tracks: Sequence[Sequence[Step]], home: Path) -> int:
+        """Run every track to its end. The first one is seen at once, the others when all have ended."""
+        shown, *hidden = tracks
+        with ThreadPoolExecutor(len(tracks)) as pool, contextlib.ExitStack() as stack:
+            outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in hidden]
+            running = [pool.submit(self._run, *each) for each in zip(hidden, itertools.repeat(home), outputs)]
+            codes = [self._run(shown, home), *(track.result() for track in running)]
+            for output in outputs:
+                output.seek(0)
+                shutil.copyfileobj(output, sys.stdout)
+        return next((code for code in codes if code), 0)
+
+    def _run(self, steps: Sequence[Step], home: Path, output: IO[str] | None = None) -> int:
+        """Return the exit code of the first step that fails, else 0; what follows it is not run."""
+        told = output or sys.stdout
+        for number, step in enumerate(steps):
+            print(f"── {step.name}", file=told, flush=True)
             started = time.monotonic()
-            code = subprocess.call(command, cwd=settings.BASE_DIR, env=environment)
-            self.stdout.write(f"── {name}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.1f} s")
+            own = Path(tempfile.mkdtemp(dir=home))
+            code = subprocess.call(
+                step.command, cwd=settings.BASE_DIR, env=environment(own), stdout=output, stderr=output
+            )
+            verdict = "passed" if code == 0 else "FAILED"
+            print(f"── {step.name}: {verdict} in {time.monotonic() - started:.1f} s", file=told, flush=True)
             if code != 0:
-                left = ", ".join(name for name, _ in steps[number + 1 :])
-                self.stdout.write(f"── Not run: {left}" if left else "")
+                left = ", ".join(step.name for step in steps[number + 1 :])
+                print(f"── Not run: {left}" if left else "", file=told, flush=True)
                 return code
         return 0
 

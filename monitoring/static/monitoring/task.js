@@ -7,6 +7,7 @@ import { connect } from "./socket.js";
 const { task } = document.body.dataset;
 const LOG_KEPT = 1000;
 const REFRESH_MS = 500;
+const WAITING_MS = 3000; // why a task waits may change without an event of its own
 let seq = document.body.dataset.seq;
 let shownSeq = Number(seq);
 let refreshing = false;
@@ -97,6 +98,10 @@ function onState(state, message) {
   badge.dataset.state = state === "live" ? "live" : "reconnecting";
   write(badge, state === "live" ? "Live" : message.why === "controller" ? "No controller" : "Reconnecting…");
 }
+
+setInterval(() => {
+  if (!document.hidden && document.querySelector('[data-part="head"] [data-state="submitted"]')) refresh();
+}, WAITING_MS);
 
 writeTimes();
 log.scrollTop = log.scrollHeight;

@@ -1,80 +1,20 @@
-"""Admin pages of routing. Every write is a call to ``routing.registry``; tasks and commands are for reading."""
+"""Admin pages of tenants, keys, skills and agents. Every write is a call to ``routing.registry``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.core.paginator import Paginator
 from django.db import models
-from django.db.models import Model, QuerySet
-from django.forms.fields import InvalidJSONInput
+from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
-from routing import executors, payloads, registry
-from routing.errors import RoutingError
-from routing.models import Agent, ApiKey, Command, Scope, Skill, Task, Tenant
-
-if TYPE_CHECKING:  # Django's own classes take no type arguments when the program runs
-    Rows = admin.ModelAdmin[Any]
-    RowForm = forms.ModelForm[Any]
-    Pages = Paginator[Any]
-else:
-    Rows, RowForm, Pages = admin.ModelAdmin, forms.ModelForm, Paginator
-
-MAX_LISTED = 10_000  # rows a list counts: counting millions takes seconds
-
-
-class StrictJson(forms.JSONField):
-    """A JSON field that reads through ``payloads.loads``; empty is {}."""
-
-    def to_python(self, value: Any) -> Any:
-        """Return the value. Raises ``ValidationError`` in words."""
-        if not isinstance(value, str):
-            return {} if value is None else value
-        if not value.strip():
-            return {}
-        try:
-            return payloads.loads(value, max_bytes=registry.MAX_ROW_BYTES)
-        except RoutingError as error:
-            raise ValidationError(str(error)) from None
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        """Return what the field shows again after an error elsewhere on the page."""
-        if self.disabled:
-            return initial
-        try:
-            return self.to_python(data)
-        except ValidationError:
-            return InvalidJSONInput(data)
-
-    def prepare_value(self, value: Any) -> Any:
-        """Return the text to edit, one line for each member."""
-        return value if isinstance(value, InvalidJSONInput) else json.dumps(value, ensure_ascii=False, indent=2)
-
-
-class RegistryForm(RowForm):
-    """A form that shows what the registry would refuse, at the fields it is about."""
-
-    def problems(self) -> Iterable[registry.Problem]:
-        """Return what the registry has against the row as the form has filled it."""
-        raise NotImplementedError
-
-    def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # fills self.instance
-        if self.errors.keys() - {NON_FIELD_ERRORS}:
-            return
-        self.errors.pop(NON_FIELD_ERRORS, None)  # of the table's constraints: the registry has better words for them
-        for field, words in self.problems():
-            self.add_error(field if field in self.fields else None, words)
+from routing import executors, registry
+from routing.admin.forms import RegistryForm, Rows, StrictJson
+from routing.models import Agent, ApiKey, Scope, Skill, Tenant
 
 
 class TenantForm(RegistryForm):
@@ -114,25 +54,10 @@ class KeyForm(RegistryForm):
         return [(field, words) for field, words in registry.key_problems(self.instance) if field not in unset]
 
 
-class ReadOnly(Rows):
-    """Nothing to add, change or delete."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Tenant)
 class TenantAdmin(Rows):
     form = TenantForm
-    list_display = ["name", "description", "created_at"]
+    list_display = ["name", "description", "weight", "created_at"]
     search_fields = ["name"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
@@ -142,7 +67,7 @@ class TenantAdmin(Rows):
         return False  # its tasks are history
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        registry.save_tenant(obj.name, obj.description)
+        registry.save_tenant(obj.name, obj.description, weight=obj.weight)
 
 
 @admin.register(Skill)
@@ -228,6 +153,11 @@ class ApiKeyAdmin(Rows):
         asked = ["tenant", "name", "scopes", "expires_at"]
         return asked if obj is None else [*asked, "prefix", "created_at", "revoked_at", "last_used_at"]
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what a new key's form begins with: the one tenant there is, where there is but one."""
+        tenants = list(Tenant.objects.values_list("name", flat=True)[:2])
+        return {"tenant": tenants[0], **super().get_changeform_initial_data(request)} if len(tenants) == 1 else {}
+
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False  # a key is made and revoked, never edited
 
@@ -251,65 +181,3 @@ class ApiKeyAdmin(Rows):
         for key in keys:
             registry.revoke_key(key)
         self.message_user(request, f"Revoked: {', '.join(map(str, keys))}.")
-
-
-class BoundedPaginator(Pages):
-    """Counts no further than ``MAX_LISTED``."""
-
-    @cached_property
-    def count(self) -> int:
-        return cast("QuerySet[Model]", self.object_list)[:MAX_LISTED].count()
-
-
-class SkillFilter(admin.SimpleListFilter):
-    """By skill; the names come from the registry, because collecting them from the tasks would read them all."""
-
-    title = "skill"
-    parameter_name = "skill"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = Skill.objects.order_by("name").values_list("name", flat=True).distinct()
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        name = self.value()
-        if name and "\0" in name:  # PostgreSQL refuses to look for it
-            return queryset.none()
-        return queryset.filter(skill=name) if name else queryset
-
-
-@admin.register(Task)
-class TaskAdmin(ReadOnly):
-    list_display = ["id", "page", "skill", "state", "agent", "priority", "tenant", "created_at", "finished_at"]
-    list_filter = ["state", SkillFilter, "tenant"]
-    list_select_related = False
-    ordering = ["-id"]  # rises with time, and is the index
-    paginator = BoundedPaginator
-    search_fields = ["id"]
-    search_help_text = "A task's whole id, or a skill's or an agent's whole name."
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        return Task.objects.defer("input", "output", "call").order_by("-id")
-
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
-        """Return exact matches only: the table may hold millions."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        try:
-            return queryset.filter(id=UUID(term)), False
-        except ValueError:
-            return queryset.filter(models.Q(skill=term) | models.Q(agent=term)), False
-
-    @admin.display(description="page")
-    def page(self, task: Task) -> SafeString:
-        """Return the link to the task's own page."""
-        return format_html('<a href="/tasks/{}">open</a>', task.pk)
-
-
-@admin.register(Command)
-class CommandAdmin(ReadOnly):
-    list_display = ["created_at", "kind", "task_id", "by", "reason", "done_at"]
-    list_filter = ["kind"]
-    ordering = ["-id"]
-    paginator = BoundedPaginator

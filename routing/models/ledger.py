@@ -1,30 +1,13 @@
-"""Tables of routing: who can do what (registry), and what happened (ledger).
-
-Registry rows are written by ``routing.registry``. Ledger rows are inserted at the door by ``routing.lifecycle`` and
-written after that by the controller alone (``routing.ledger``).
-"""
+"""What happened. Rows are inserted at the door by ``routing.lifecycle``; after that the controller alone writes."""
 
 from __future__ import annotations
 
-import uuid
-
-import uuid_utils
-from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
-from routing import policy
-
-DEFAULT_TENANT = "default"
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z"
-NAME_RULE = "Use 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last."
-valid_name = RegexValidator(NAME_PATTERN, NAME_RULE)
-
-
-def new_id() -> uuid.UUID:
-    """Return a UUIDv7: ids rise with time, so new rows stand together in every index."""
-    return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+from routing.models.names import new_id
+from routing.models.registry import Tenant
 
 
 class TaskState(models.TextChoices):
@@ -55,113 +38,6 @@ class AttemptState(models.TextChoices):
     RETURNED = "returned"
 
 
-class Tenant(models.Model):
-    """A group of people whose agents, tasks and keys nobody else sees."""
-
-    name = models.CharField(primary_key=True, max_length=64, validators=[valid_name])
-    description = models.CharField(max_length=200, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Scope(models.TextChoices):
-    """What a key may do."""
-
-    TASKS_READ = "tasks:read"
-    TASKS_WRITE = "tasks:write"
-    AGENTS_READ = "agents:read"
-    AGENTS_WRITE = "agents:write"
-
-
-class ApiKey(models.Model):
-    """A key of a program: ``a2a_<prefix>_<secret>``. Only the secret's SHA-256 is kept."""
-
-    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="keys")
-    name = models.CharField(max_length=100)
-    prefix = models.CharField(max_length=12, unique=True, editable=False)
-    digest = models.CharField(max_length=64, editable=False)
-    scopes = models.JSONField(default=list)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    class Meta:
-        ordering = ["tenant", "name"]
-        verbose_name = "API key"
-
-    def __str__(self) -> str:
-        return f"{self.name} (a2a_{self.prefix}_…)"
-
-
-class Skill(models.Model):
-    """One thing that can be asked for, with the shapes of what goes in and what comes out."""
-
-    tenant = models.ForeignKey(Tenant, models.PROTECT, default=DEFAULT_TENANT, related_name="skills")
-    name = models.CharField(max_length=64, validators=[valid_name])
-    version = models.CharField(max_length=32, default="1")
-    description = models.TextField(blank=True)
-    input_schema = models.JSONField(default=dict, blank=True, help_text="JSON Schema 2020-12; {} accepts anything.")
-    output_schema = models.JSONField(default=dict, blank=True, help_text="JSON Schema 2020-12; {} accepts anything.")
-    idempotent = models.BooleanField(default=False, help_text="Doing it twice does no harm.")
-    timeout_s = models.FloatField(default=300, help_text="Seconds one attempt may work.")
-    max_attempts = models.PositiveSmallIntegerField(default=3, help_text="Attempts that began, before a task fails.")
-    strategy = models.CharField(
-        max_length=32,
-        choices=[(name, name) for name in policy.STRATEGIES],
-        default=policy.DEFAULT_STRATEGY,
-        help_text="How the agent is chosen among those with a free slot.",
-    )
-
-    class Meta:
-        ordering = ["tenant", "name", "version"]
-        constraints = [
-            models.UniqueConstraint(fields=["tenant", "name", "version"], name="skill_once_per_version"),
-            models.CheckConstraint(condition=Q(timeout_s__gt=0), name="skill_timeout_positive"),
-            models.CheckConstraint(condition=Q(max_attempts__gte=1), name="skill_attempts_positive"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.name} v{self.version}"
-
-
-class Agent(models.Model):
-    """Anything that can do a task. ``executor`` and ``options`` say how it is run."""
-
-    tenant = models.ForeignKey(Tenant, models.PROTECT, default=DEFAULT_TENANT, related_name="agents")
-    name = models.CharField(max_length=64, validators=[valid_name], unique=True)
-    description = models.TextField(blank=True)
-    skills = models.ManyToManyField(Skill, related_name="agents", blank=True)
-    executor = models.CharField(max_length=32, default="python")
-    options = models.JSONField(default=dict, blank=True, help_text="What the executor needs; see its documentation.")
-    capacity = models.PositiveIntegerField(default=4, help_text="Attempts it may hold at once.")
-    labels = models.JSONField(default=dict, blank=True, help_text='Words to choose by, as {"gpu": "yes"}.')
-    cost_usd = models.DecimalField(
-        max_digits=12, decimal_places=6, default=0, help_text="Expected cost of one attempt."
-    )
-    enabled = models.BooleanField(default=True)
-    draining = models.BooleanField(default=False, help_text="Takes nothing new, finishes what it has.")
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        ordering = ["name"]
-        constraints = [models.CheckConstraint(condition=Q(capacity__gte=1), name="agent_capacity_positive")]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def queue(self) -> str:
-        """The Celery queue its messages go to."""
-        return f"agent.{self.name}"
-
-
 class Task(models.Model):
     """One piece of work. Inserted at the door; every later change is the controller's."""
 
@@ -172,6 +48,7 @@ class Task(models.Model):
     input = models.JSONField(null=True)  # JSON null is stored as NULL
     priority = models.PositiveSmallIntegerField(default=5)
     labels = models.JSONField(default=dict, help_text="What the agent must carry, as {label: value}.")
+    requires = models.CharField(max_length=2000, blank=True, help_text="A selector over the agent's labels.")
     agent_pinned = models.CharField(max_length=64, blank=True)
     agents_excluded = models.JSONField(default=list)
     not_before = models.DateTimeField(null=True)
@@ -184,6 +61,15 @@ class Task(models.Model):
     parent = models.UUIDField(null=True)
     context = models.UUIDField(null=True)
     origin = models.CharField(max_length=64, blank=True, help_text="The door it came through.")
+    size = models.FloatField(default=0, help_text="How much work it is; bytes of the input unless the caller knows.")
+    concurrency_key = models.CharField(
+        max_length=200, blank=True, help_text="Limits per key count those with the same."
+    )
+    affinity = models.CharField(max_length=200, blank=True, help_text="Those with the same like the same agent.")
+    singleton_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (NULLs do not collide)
+    debounce_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (few have one; the index leaves NULLs out)
+    throttle_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (the same)
+    budget = models.JSONField(null=True, help_text="Its own caps: {usd, tokens, wall_s, attempts}.")
 
     # From here on the controller alone writes.
     state = models.CharField(max_length=16, choices=TaskState.choices, default=TaskState.SUBMITTED)
@@ -208,7 +94,13 @@ class Task(models.Model):
                 condition=Q(idempotency_key__isnull=False),
                 name="task_once_per_idempotency_key",
             ),
+            models.UniqueConstraint(
+                fields=["tenant", "singleton_key"],
+                condition=Q(singleton_key__isnull=False) & ~Q(state__in=TERMINAL),
+                name="task_singleton_lives_once",
+            ),
             models.CheckConstraint(condition=Q(state__in=TaskState.values), name="task_state_known"),
+            models.CheckConstraint(condition=Q(size__gte=0), name="task_size_not_negative"),
             models.CheckConstraint(condition=Q(priority__lte=9), name="task_priority_0_to_9"),
             models.CheckConstraint(
                 condition=Q(state__in=TERMINAL, finished_at__isnull=False)
@@ -227,6 +119,18 @@ class Task(models.Model):
             models.Index(fields=["-created_at", "-id"], name="task_newest_of_all"),
             # The tasks of one piece of work.
             models.Index(fields=["context"], condition=Q(context__isnull=False), name="task_of_context"),
+            # The door: the task that waits under the same debounce key.
+            models.Index(
+                fields=["tenant", "debounce_key", "-created_at"],
+                condition=Q(debounce_key__isnull=False, state="submitted"),
+                name="task_debounced",
+            ),
+            # The door: how many came under the same throttle key lately.
+            models.Index(
+                fields=["tenant", "throttle_key", "-created_at"],
+                condition=Q(throttle_key__isnull=False),
+                name="task_throttled",
+            ),
             # Retention deletes by the time a task ended.
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="task_finished"),
         ]
@@ -245,6 +149,8 @@ class Attempt(models.Model):
     worker = models.CharField(max_length=128, blank=True)
     state = models.CharField(max_length=16, choices=AttemptState.choices, default=AttemptState.ASSIGNED)
     error = models.JSONField(null=True)
+    usage = models.JSONField(null=True, help_text='What the agent says it has used, such as {"usd": 0.02}.')
+    hedge = models.BooleanField(default=False, help_text="It flew beside another attempt that took long.")
     assigned_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -266,11 +172,16 @@ class Decision(models.Model):
     pk = models.CompositePrimaryKey("task_id", "attempt")
     task = models.ForeignKey(Task, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="decisions")
     attempt = models.PositiveIntegerField()
+    policy = models.CharField(max_length=64, blank=True)
+    revision = models.PositiveBigIntegerField(default=0, help_text="Of the configuration.")
     strategy = models.CharField(max_length=32)
     agent = models.CharField(max_length=64)
     at = models.DateTimeField()
     candidates = models.JSONField(help_text='[{"agent", "score", "terms": {...}}], best first')
     exclusions = models.JSONField(help_text='{"agent": "reason"}')
+    more = models.PositiveIntegerField(default=0, help_text="Candidates and exclusions that are not listed.")
+    waited_for = models.CharField(max_length=300, blank=True, help_text="What the task waited for last, in words.")
+    shadow = models.JSONField(null=True, help_text='What another strategy would have done: {"strategy", "agent"}.')
 
     def __str__(self) -> str:
         return f"{self.task_id} #{self.attempt} → {self.agent}"
@@ -314,6 +225,7 @@ class Command(models.Model):
     class Kind(models.TextChoices):
         CANCEL = "cancel"  # end a task
         SETTLE = "settle"  # tell a failed task's canvas of its end
+        RATE = "rate"  # learn how good a task's output was
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False)
@@ -321,6 +233,7 @@ class Command(models.Model):
     task = models.ForeignKey(Task, models.DO_NOTHING, db_constraint=False, db_index=False)
     by = models.CharField(max_length=150)
     reason = models.CharField(max_length=300, blank=True)
+    data = models.JSONField(null=True, help_text='Of a rating: {"agent", "skill", "score", "before"}.')
     created_at = models.DateTimeField(default=timezone.now)
     done_at = models.DateTimeField(null=True)
 
@@ -334,65 +247,21 @@ class Command(models.Model):
         return f"{self.kind} {self.task_id}"
 
 
-class Controller(models.Model):
-    """Who leads, and how far the log has been read. One row (id 1).
+class Feedback(models.Model):
+    """What a caller says of a task's output. One row per task and caller: a later word replaces an earlier one."""
 
-    ``epoch`` fences: every commit of a controller requires its own epoch to stand here still.
-    """
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    holder = models.CharField(max_length=128, blank=True)
-    epoch = models.PositiveIntegerField(default=0)
-    beat = models.PositiveBigIntegerField(default=0, help_text="Rises while the leader lives.")
-    position = models.CharField(max_length=40, default="0-0", help_text="Last stream entry whose effects are here.")
-    commit_seq = models.PositiveBigIntegerField(default=0)
+    pk = models.CompositePrimaryKey("task_id", "by")
+    task = models.ForeignKey(Task, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="feedback")
+    by = models.CharField(max_length=150)
+    score = models.FloatField()
+    comment = models.TextField(blank=True)
+    at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="controller_single_row")]
+        constraints = [
+            models.CheckConstraint(condition=Q(score__gte=0, score__lte=1), name="feedback_score_0_to_1"),
+        ]
+        verbose_name_plural = "feedback"
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch} held by {self.holder or 'nobody'}"
-
-
-class Revision(models.Model):
-    """Counts changes of the registry, so that every process sees cheaply that something changed. One row (id 1)."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    number = models.PositiveBigIntegerField(default=0)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="revision_single_row")]
-
-    def __str__(self) -> str:
-        return str(self.number)
-
-    @classmethod
-    def raise_number(cls) -> None:
-        """Count one more change of the registry. Call it in the transaction that makes the change."""
-        cls.objects.update_or_create(id=1, defaults={"number": F("number") + 1}, create_defaults={"number": 1})
-
-
-class CeleryState(models.Model):
-    """What Celery's result backend keeps for tasks that are not routed: results, groups, chords' bodies."""
-
-    key = models.CharField(primary_key=True, max_length=255)
-    value = models.TextField()
-    expires_at = models.DateTimeField(db_index=True)
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class ChordPart(models.Model):
-    """A finished member of a chord's header. Unique, so a member that ran twice counts once."""
-
-    pk = models.CompositePrimaryKey("group_id", "task_id")
-    group_id = models.CharField(max_length=64)
-    task_id = models.CharField(max_length=64)
-    index = models.PositiveIntegerField(null=True)
-    ok = models.BooleanField()
-    result = models.JSONField(null=True)
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-
-    def __str__(self) -> str:
-        return f"{self.group_id} {self.task_id}"
+        return f"{self.task_id} {self.score} by {self.by}"
