@@ -26,6 +26,7 @@ from routing import broker, celery_task, ledger, registry, rulebook
 from routing import events as e
 from routing.failpoints import failpoint
 from routing.fleet import Fleet
+from routing.line import Line
 from routing.live import Live
 from routing.models import Command
 from routing.standby import Standby
@@ -39,6 +40,7 @@ STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
 LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
 TRIM_S = 5.0
+CHECKPOINT_S = 0.2
 MARK_S = 1.0  # how often Redis is asked whether it still holds our data
 SETTLE_AGAIN_S = 10.0
 SEND_AGAIN_S = 0.5  # messages that could not be sent are sent again as soon as Redis answers, no sooner than this
@@ -62,6 +64,16 @@ class Controller:
 
     def run(self) -> None:
         """Lead whenever nobody else does, until ``stop``."""
+        ended = threading.Event()
+        checkpoints = threading.Thread(target=_checkpoint, args=(ended,), name="checkpoints", daemon=True)
+        checkpoints.start()
+        try:
+            self._lead()
+        finally:
+            ended.set()
+            checkpoints.join()
+
+    def _lead(self) -> None:
         while not self.stopping.is_set():
             epoch = Standby(self.name, self.stopping).wait()
             if epoch is None:
@@ -91,6 +103,17 @@ class Controller:
         return True
 
 
+def _checkpoint(ended: threading.Event) -> None:
+    """Keep the database's log short until ``ended``; run in a thread of its own."""
+    while not ended.wait(CHECKPOINT_S):
+        try:
+            ledger.checkpoint()
+        except DatabaseError as error:
+            log.debug("controller: no checkpoint now (%s)", error)
+            connection.close()
+    connection.close()
+
+
 class _Reign:
     """One time of leading: the fleet's state lives as long as this."""
 
@@ -98,7 +121,7 @@ class _Reign:
         self.controller = controller
         self.epoch = epoch
         self.bus = broker.client(BUS_S)
-        self.line = broker.Line(self.bus.connection_pool)
+        self.line = Line(self.bus.connection_pool)
         self.fleet = Fleet()
         row = ledger.controller_row()
         self.position = row.position

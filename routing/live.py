@@ -15,6 +15,7 @@ import redis
 from routing import broker, ledger
 from routing import events as e
 from routing.fleet import Fleet
+from routing.line import Line
 
 KEPT_DELTAS = 20_000
 SNAPSHOT_EVERY_S = 0.25
@@ -48,7 +49,7 @@ class Live:
         """Return True when the snapshot should be written although nothing was committed."""
         return time.monotonic() - self._snapshot_at > 1.0
 
-    def publish(self, line: broker.Line | None, recorded: list[e.Recorded], *, reset: bool) -> None:
+    def publish(self, line: Line | None, recorded: list[e.Recorded], *, reset: bool) -> None:
         """Tell watchers of a commit. With ``line`` None it is only counted: they will see a gap in the numbers."""
         now = time.time()
         for r in recorded:

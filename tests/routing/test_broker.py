@@ -23,6 +23,7 @@ from kombu.transport import redis as kombu_redis
 from a2a_site.celery import app as typed_app
 from routing import broker
 from routing.broker import FACTS, Message, Publisher, Reporter, encode
+from routing.line import Line
 from routing.worker import Consumer
 from tests.private_redis import PrivateRedis, wait_until
 from tests.routing.conftest import Use
@@ -44,42 +45,8 @@ def in_order(entries: list[list[Any]]) -> list[int]:
 
 
 class TestLine:
-    def test_answers_as_redis_does(self, bus: redis.Redis) -> None:
-        line = broker.line()
-
-        answers = line.ask_all([("SET", "a", "1"), ("GET", "a"), ("LLEN", "none")])
-
-        assert answers == [b"OK", b"1", 0]
-        assert line.ask("GET", "a") == b"1"
-
-    def test_keeps_in_step_after_a_command_that_is_refused(self, bus: redis.Redis) -> None:
-        line = broker.line()
-
-        with pytest.raises(redis.ResponseError):
-            line.ask_all([("SET", "a", "1"), ("LPUSH", "a", "1"), ("GET", "a")])
-
-        assert line.ask("GET", "a") == b"1"
-
-    def test_speaks_again_after_its_connection_was_closed(self, bus: redis.Redis) -> None:
-        line = broker.line()
-        line.ask("PING")
-        bus.client_kill_filter(_type="normal", skipme=True)
-
-        assert line.ask("PING") == b"PONG"
-
-    def test_gives_up_on_a_redis_that_hangs_and_does_not_take_its_late_answer(
-        self, bus: redis.Redis, private_redis: PrivateRedis
-    ) -> None:
-        line = broker.Line(broker.client(0.2).connection_pool)
-        line.ask("SET", "a", "1")
-
-        with private_redis.paused(), pytest.raises(redis.TimeoutError):
-            line.ask("GET", "a")
-
-        assert line.ask("PING") == b"PONG"
-
     def test_is_each_threads_own(self, bus: redis.Redis) -> None:
-        lines: list[broker.Line] = []
+        lines: list[Line] = []
         thread = threading.Thread(target=lambda: lines.append(broker.line()))
 
         thread.start()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -29,6 +33,7 @@ from routing.models import (
     Task,
     TaskEvent,
     TaskState,
+    Tenant,
 )
 from tests.routing.desk import START, Desk
 
@@ -127,6 +132,20 @@ class TestLimitIdleness:
             cursor.execute("SHOW idle_in_transaction_session_timeout")
             assert cursor.fetchone() == ("5s",)
             cursor.execute("RESET idle_in_transaction_session_timeout")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite alone has such a log")
+class TestCheckpoint:
+    def test_brings_what_was_committed_into_the_file(self, tmp_path: Path) -> None:
+        Tenant.objects.create(name="kept")
+
+        ledger.checkpoint()
+
+        copy = tmp_path / "copy"
+        shutil.copy(connection.settings_dict["NAME"], copy)  # without the log
+        with closing(sqlite3.connect(copy)) as there:
+            assert there.execute("SELECT name FROM routing_tenant WHERE name = 'kept'").fetchone() == ("kept",)
 
 
 class TestRows:

@@ -6,7 +6,8 @@ import pytest
 import redis
 from django.test import override_settings
 
-from routing import broker, registry, rulebook, waiting
+from routing import registry, rulebook, waiting
+from routing.line import Line
 from routing.live import Live
 from routing.models import Agent, Task
 from tests.routing.desk import START, Desk
@@ -21,7 +22,7 @@ def desk(bus: redis.Redis) -> Desk:
 
 def publish(desk: Desk, bus: redis.Redis) -> None:
     """Write the snapshot, as the controller does."""
-    Live(desk.fleet, epoch=1, holder="desk", seq=desk.commits).publish(broker.Line(bus.connection_pool), [], reset=True)
+    Live(desk.fleet, epoch=1, holder="desk", seq=desk.commits).publish(Line(bus.connection_pool), [], reset=True)
 
 
 def change(desk: Desk, **state: bool) -> None:
