@@ -107,7 +107,7 @@ class Step:
     child: Child | None = None  # of workflow
     undo: Ask | None = None  # compensates for this step once it has completed; its input may use this step's output
     on_error: OnError = "fail"
-    line: int | None = None  # where it stands in the source
+    line: int | None = field(default=None, compare=False)  # where it stands in the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
