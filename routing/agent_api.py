@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from routing import agent_schemas, listing, registration, registry, schemas
+from routing import agent_schemas, listing, registration, registry, schemas, scorecards
 from routing.access import Needs, caller
 from routing.models import Scope
 
@@ -42,6 +42,16 @@ def resume_agent(request: HttpRequest, name: str) -> schemas.AgentOut:
 def get_agent(request: HttpRequest, name: str) -> schemas.AgentOut:
     """Return one agent."""
     return listing.agent_out(registration.find(caller(request).tenant, name))
+
+
+@router.get(
+    "/agents/{name}/scorecard",
+    auth=reads_agents,
+    response={200: agent_schemas.ScorecardOut, **REFUSALS},
+)
+def get_scorecard(request: HttpRequest, name: str) -> scorecards.Scorecard:
+    """Return what the agent has shown at each skill: what the router has learned of it, and what the ledger counts."""
+    return scorecards.scorecard(registration.find(caller(request).tenant, name))
 
 
 @router.put(
