@@ -8,6 +8,7 @@ from ninja import Router, Status
 from routing import agent_schemas, listing, registration, registry, schemas, scorecards
 from routing.access import Needs, caller
 from routing.models import Scope
+from routing.scorecard import Scorecard
 
 router = Router()
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): schemas.Problem}
@@ -49,7 +50,7 @@ def get_agent(request: HttpRequest, name: str) -> schemas.AgentOut:
     auth=reads_agents,
     response={200: agent_schemas.ScorecardOut, **REFUSALS},
 )
-def get_scorecard(request: HttpRequest, name: str) -> scorecards.Scorecard:
+def get_scorecard(request: HttpRequest, name: str) -> Scorecard:
     """Return what the agent has shown at each skill: what the router has learned of it, and what the ledger counts."""
     return scorecards.scorecard(registration.find(caller(request).tenant, name))
 

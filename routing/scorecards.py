@@ -55,13 +55,17 @@ def _tried(agent: Agent, since: datetime) -> tuple[list[Tried], datetime, bool]:
     found = list(rows.order_by("-assigned_at").values_list(*COLUMNS)[: MOST + 1])
     is_cut = len(found) > MOST
     del found[MOST:]
-    return [Tried(*row[:4], usd_of(row[4]), *row[5:7]) for row in found], found[-1][7] if is_cut else since, is_cut
+    tried = [
+        Tried(skill, version, state, error, usd_of(usage), started_at, finished_at)
+        for skill, version, state, error, usage, started_at, finished_at, _ in found
+    ]
+    return tried, found[-1][7] if is_cut else since, is_cut
 
 
 def _cells(agent: str) -> Estimates:
     """Return what was learned of the agent at each of its skills, and nothing else."""
     estimates = Estimates()
-    estimates.restore({name: data for name, data in _remembered("estimate", "cell", agent) if _names(name)[1] == agent})
+    estimates.restore(dict(_remembered("estimate", "cell", agent)))
     return estimates
 
 
@@ -74,18 +78,13 @@ def _estimates(agent: str, estimates: Estimates, skills: Iterable[Skill]) -> Est
 
 
 def _breakers(agent: str) -> dict[Skill, Row]:
-    rows = (row for name, row in _remembered("breaker", agent) if _names(name)[0] == agent)
-    return {(row["skill"], row["version"]): row for row in rows}
+    return {(row["skill"], row["version"]): row for _, row in _remembered("breaker", agent)}
 
 
 def _remembered(kind: str, *names: str) -> Iterable[tuple[str, Row]]:
-    """Return (name, data) of what is remembered under names that begin so; the comparison may ignore case."""
+    """Return (name, data) of what is remembered under names that begin so. Agents' names have no capitals."""
     beginning = json.dumps(names)[:-1] + ", "
     return FleetMemory.objects.filter(kind=kind, name__startswith=beginning).values_list("name", "data")
-
-
-def _names(name: str) -> list[str]:
-    return list(json.loads(name))
 
 
 def _feedback(agent: Agent, since: datetime) -> dict[Skill, Rated]:
