@@ -1,83 +1,81 @@
-"""What watchers are told of tasks that wait in vain."""
+"""routing.live"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
+import redis
 
+from routing import broker
 from routing import events as e
-from routing.fleet import Fleet
-from routing.live import STUCK_AFTER_S, Live
+from routing.line import Line
+from routing.live import Live
+from tests.routing.desk import Desk
 
-pytestmark = pytest.mark.django_db
-
-AGENT = e.AgentSpec(name="a", tenant="t", skills=frozenset({("s", "1")}), capacity=2)
-GPU = (("gpu", "yes"),)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("echo")]
 
 
-def fleet() -> Fleet:
-    """Return a fleet of one agent that a worker serves."""
-    made = Fleet()
-    made.apply(e.RegistryChanged(agents=(AGENT,)), 0.0)
-    made.apply(e.Beat(worker="w", incarnation="1", threads=9), 0.0)
-    return made
+@pytest.fixture
+def desk(bus: redis.Redis) -> Desk:
+    return Desk()
 
 
-def submit(to: Fleet, count: int, now: float = 0.0, **asks: Any) -> None:
-    for number in range(count):
-        spec = e.TaskSpec(id=f"{asks}{number}", tenant="t", skill=asks.get("skill", "s"), labels=asks.get("labels", ()))
-        to.apply(e.Submitted(task=spec), now)
-    to.due(now)
+class Watcher:
+    """Publishes each commit of the desk, and reads what watchers are told."""
+
+    def __init__(self, desk: Desk, bus: redis.Redis) -> None:
+        self.desk, self.bus = desk, bus
+        self.live = Live(desk.fleet, epoch=1, holder="desk", seq=desk.commits)
+        self.line = Line(bus.connection_pool)
+        self.publish(reset=True)
+
+    def publish(self, *effects: e.Effect, reset: bool = False) -> dict[str, object]:
+        """Publish a commit and return its delta."""
+        self.live.seq += 1
+        recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
+        self.live.publish(self.line, recorded, reset=reset)
+        newest: Any = self.bus.xrevrange(broker.COMMITTED, count=1)
+        return dict(orjson.loads(newest[0][1][b"d"]))
 
 
-def stuck(of: Fleet, now: float) -> dict[str, Any]:
-    found: dict[str, Any] = Live(of, epoch=1, holder="x", seq=1).snapshot(now)["stuck"]
-    return found
+def names(delta: dict[str, object]) -> list[str]:
+    """Return the agents that a delta tells of."""
+    rows = delta["fleet"]
+    assert isinstance(rows, list)
+    return [row["agent"] for row in rows]
 
 
-class TestStuck:
-    def test_counts_tasks_that_nobody_can_serve_by_their_reason(self) -> None:
-        made = fleet()
-        submit(made, 3, labels=GPU)
-        submit(made, 2, skill="x")
+class TestPublish:
+    def test_tells_of_the_agents_alone_of_which_something_changed(self, desk: Desk, bus: redis.Redis) -> None:
+        watcher = Watcher(desk, bus)
+        desk.submit()
 
-        assert stuck(made, STUCK_AFTER_S + 1) == {
-            "lanes": 2,
-            "tasks": 5,
-            "reasons": [
-                {"reason": "no agent has the skill s with the label gpu=yes", "tasks": 3},
-                {"reason": "no agent has the skill x", "tasks": 2},
-            ],
-        }
+        assert names(watcher.publish(*desk.said)) == ["any-1"]
 
-    def test_is_none_before_they_have_waited_for_a_while(self) -> None:
-        made = fleet()
-        submit(made, 3, labels=GPU)
+    def test_tells_of_an_agent_whose_breaker_opens(self, desk: Desk, bus: redis.Redis) -> None:
+        watcher = Watcher(desk, bus)
+        desk.submit()
+        watcher.publish(*desk.said)
+        for n in range(3):
+            desk.fleet.gates.breakers.failed("echo-1", ("echo", ""), desk.now, "agent", task=str(n))
 
-        assert stuck(made, STUCK_AFTER_S)["tasks"] == 0
+        delta = watcher.publish(desk.said[0])
 
-    def test_is_none_where_somebody_could_serve(self) -> None:
-        made = fleet()
-        submit(made, 5)
-
-        assert len(made.lanes) == 3
-        assert stuck(made, 1000.0)["lanes"] == 0
-
-    def test_ends_when_an_agent_comes_that_can(self) -> None:
-        made = fleet()
-        submit(made, 3, labels=GPU)
-        able = e.AgentSpec(name="b", tenant="t", skills=AGENT.skills, capacity=1, labels=GPU)
-        made.apply(e.RegistryChanged(agents=(AGENT, able)), 90.0)
-
-        assert stuck(made, 90.0)["tasks"] == 0
+        assert names(delta) == ["echo-1"]
 
 
-class TestTheFleetMeanwhile:
-    def test_does_not_look_at_them_again_and_again(self) -> None:
-        made = fleet()
-        submit(made, 3, labels=GPU)
+class TestSnapshot:
+    def test_holds_how_the_rules_stand_and_who_serves_whom(self, desk: Desk, bus: redis.Redis) -> None:
+        desk.tell(e.Beat(worker="w", incarnation="1", threads=16, serves=frozenset({"any-1"})))
+        watcher = Watcher(desk, bus)
 
-        assert made.next_due() is None
-        assert made.due(100.0) == []
-        assert not made.lanes.hopeful
+        snapshot = watcher.live.snapshot(desk.now)
+
+        assert snapshot["rules"] == {"limits": [], "budgets": [], "containments": []}
+        assert snapshot["serves"] == {"w": ["any-1"]}
+        assert [(row["agent"], row["served"], row["state"]) for row in snapshot["fleet"]] == [
+            ("any-1", True, "idle"),
+            ("echo-1", False, "silent"),
+        ]
