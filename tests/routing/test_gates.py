@@ -21,13 +21,15 @@ AT_ONCE = PolicySpec(name="p", retries=RetryPolicy(rules={"*": RetryRule(backoff
 
 def limited(*agents: e.AgentSpec, **fields: Any) -> World:
     """Return a fleet with one limit."""
-    limit = LimitSpec(name="l", **({"max_running": 1} | fields))
+    options: dict[str, Any] = {"max_running": 1} | fields
+    limit = LimitSpec(name="l", **options)
     return World(*(agents or (agent(capacity=100),)), threads=1000, limits=(limit,))
 
 
 def budgeted(*agents: e.AgentSpec, **fields: Any) -> World:
     """Return a fleet with one budget."""
-    budget = BudgetSpec(**({"name": "b", "unit": "attempts", "amount": 1} | fields))
+    options: dict[str, Any] = {"name": "b", "unit": "attempts", "amount": 1} | fields
+    budget = BudgetSpec(**options)
     return World(*(agents or (agent(capacity=1000),)), threads=1000, budgets=(budget,))
 
 

@@ -109,7 +109,7 @@ class TestServed:
         made.hear(beat("v", serves=frozenset({"b"})), 0.0)
         made.hear(beat("w", serves=frozenset({"c"}), draining=True), 0.0)
 
-        assert made.served() == {"b"}
+        assert made.served() == frozenset({"b"})
 
 
 class TestForgetSilent:
