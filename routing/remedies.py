@@ -34,8 +34,8 @@ def _nobody(skilled: Sequence[AgentSpec], task: TaskSpec) -> Iterator[str]:
             yield f"Enable {agent.name}."
         elif reason == "draining":
             yield f"Let {agent.name} take work again: it is draining."
-        elif missing := policy.missing_label(agent.labels, task.labels):
-            yield f"Give an agent with the skill the label {missing}, or submit the task without it."
+        elif unmet := policy.unmet_labels(agent, task):
+            yield f"{agent.name} {unmet}: give it, or another one with the skill, that label; or submit without it."
         elif task.pinned:
             yield f"It is pinned to {task.pinned}, which cannot take it; submitted without that, {agent.name} could."
         else:
