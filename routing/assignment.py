@@ -164,7 +164,7 @@ class Assignment:
         """Return the choice among the free agents, or None if none of them may take the task."""
         admission = self._gates.admit(task, lane, free, now)
         if not admission.admitted:
-            words = next(iter(admission.excluded.values()), "")
+            words = next((_whose(*pair) for pair in admission.excluded.items()), "")
             task.waited_for = words or task.waited_for
             self._lanes.hold(lane, words)
             return None
@@ -305,6 +305,11 @@ def _told(ranked: Sequence[Ranked], strategy: str, occasion: Occasion) -> tuple[
         }
         for r in ranked
     )
+
+
+def _whose(agent: str, words: str) -> str:
+    """Return why the agent is kept back, naming it where the words do not; a task's own budget speaks of no agent."""
+    return words if agent in words or words.startswith(OWN_BUDGET) else f"{agent}: {words}"
 
 
 def _shadow(policy: PolicySpec, candidates: Sequence[Candidate], occasion: Occasion) -> Mapping[str, Any] | None:
