@@ -50,8 +50,8 @@ def health(snapshot: Mapping[str, Any] | None) -> Health:
     fleet, workers = snapshot.get("fleet", []), snapshot.get("workers", [])
     if not workers:
         text = "No worker is running, so no task can begin. Start one with “python3 manage.py up”."
-        return {"level": "bad", "text": text, "more": _blocked(snapshot)}
-    more = _silent(fleet) + _blocked(snapshot)
+        return {"level": "bad", "text": text, "more": _stuck(snapshot) + _blocked(snapshot)}
+    more = _stuck(snapshot) + _silent(fleet) + _blocked(snapshot)
     if more:
         return {"level": "warn", "text": more[0], "more": more[1:]}
     crew = f"{several(len(fleet), 'agent')} on {several(len(workers), 'worker')}"
@@ -73,8 +73,22 @@ def _silent(fleet: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"No worker serves {several(len(names), 'agent')}: {listed}."]
 
 
+def _stuck(snapshot: Mapping[str, Any]) -> list[str]:
+    """Return what waits in vain since a while, a line for each reason."""
+    stuck = snapshot.get("stuck", {})
+    lines = [f"{_waits(row['tasks'])} that nobody can serve: {row['reason']}." for row in stuck.get("reasons", ())]
+    left = stuck.get("tasks", 0) - sum(row["tasks"] for row in stuck.get("reasons", ()))
+    return [*lines, f"{_waits(left)} in vain for other reasons."] if left else lines
+
+
+def _waits(count: int) -> str:
+    return f"{several(count, 'task')} {'waits' if count == 1 else 'wait'}"
+
+
 def _blocked(snapshot: Mapping[str, Any]) -> list[str]:
+    told = {row["reason"] for row in snapshot.get("stuck", {}).get("reasons", ())}
     lanes = [lane for lane in snapshot.get("lanes", []) if lane.get("reason") and lane.get("waiting")]
+    lanes = [lane for lane in lanes if lane["reason"] not in told]
     lanes.sort(key=lambda lane: -lane["waiting"])
     return [f"{several(lane['waiting'], 'task')} for {lane['skill']}: {lane['reason']}." for lane in lanes[:5]]
 

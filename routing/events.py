@@ -229,7 +229,7 @@ class DecisionMade:
     policy: str
     revision: int  # of the configuration
     strategy: str
-    candidates: tuple[Mapping[str, Any], ...]  # {"agent", "score", "terms"}, best first
+    candidates: tuple[Mapping[str, Any], ...]  # {"agent", "score", "terms"}, best first; last those kept back by a gate
     exclusions: Mapping[str, str]  # agent → reason
     more: int = 0  # candidates and exclusions that are not listed
     waited_for: str = ""  # what the task waited for last, in words

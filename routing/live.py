@@ -15,12 +15,15 @@ import redis
 from routing import broker, ledger
 from routing import events as e
 from routing.fleet import Fleet
+from routing.lanes import Lane
 from routing.line import Line
 
 KEPT_DELTAS = 20_000
 SNAPSHOT_EVERY_S = 0.25
 SNAPSHOT_LIVES_S = 10
 RATE_WINDOW_S = 10.0
+STUCK_AFTER_S = 60.0  # a lane that nobody can serve, and whose oldest task waits for longer
+TOLD_STUCK = 5  # reasons told, those of most tasks first
 
 
 class Live:
@@ -79,6 +82,7 @@ class Live:
             "controller": {"epoch": self._epoch, "holder": self._holder},
             "fleet": [self._agent(name) for name in sorted(fleet.roster.agents)],
             "lanes": [self._lane(key) for key, lane in fleet.lanes.all.items() if len(lane)],
+            "stuck": self._stuck(now),
             "workers": [self._worker(name) for name in sorted(fleet.roster.workers)],
             "counters": self._counters(),
             "rates": {"completed_per_s": round(self._rate("completed", now), 2),
@@ -137,6 +141,16 @@ class Live:
             "reason": (lane.reason or lane.held or None) if lane is not None else None,
         }
 
+    def _stuck(self, now: float) -> dict[str, Any]:
+        """Return how many lanes and tasks wait in vain since a while, and why: here an alert hooks in."""
+        lanes = self._fleet.lanes
+        stuck = [lane for key in lanes.waiting if (lane := lanes.all[key]).reason and _is_old(lane, now)]
+        by_reason: Counter[str] = Counter()
+        for lane in stuck:
+            by_reason[lane.reason] += len(lane)
+        reasons = [{"reason": reason, "tasks": count} for reason, count in by_reason.most_common(TOLD_STUCK)]
+        return {"lanes": len(stuck), "tasks": by_reason.total(), "reasons": reasons}
+
     def _worker(self, name: str) -> dict[str, Any]:
         worker = self._fleet.roster.workers[name]
         return {
@@ -184,6 +198,11 @@ STATES = {
     "canceled": "canceled",
     "rejected": "rejected",
 }
+
+
+def _is_old(lane: Lane, now: float) -> bool:
+    oldest = lane.oldest()
+    return oldest is not None and now - oldest > STUCK_AFTER_S
 
 
 def _iso(at: float) -> str:

@@ -64,6 +64,17 @@ def why_none(agents: Sequence[AgentSpec], task: TaskSpec) -> str:
     skilled = [a for a in agents if is_skilled(a, task)]
     if not skilled:
         return f"no agent has the skill {task.skill}" + (f" v{task.version}" if task.version else "")
+    if missing := _missing_everywhere(skilled, task):
+        labels = "the label " if len(missing) == 1 else "the labels "
+        return f"no agent has the skill {task.skill} with {labels}{', '.join(missing)}"
     reasons = sorted({f"{a.name}: {exclusion(a, task)}" for a in skilled})
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return "no able agent (" + "; ".join(reasons[:3]) + more + ")"
+
+
+def _missing_everywhere(skilled: Sequence[AgentSpec], task: TaskSpec) -> list[str]:
+    """Return the labels asked for if no agent that could come into question carries all of them."""
+    possible = [a for a in skilled if a.name not in task.excluded]
+    if task.pinned or not possible or not all(missing_label(a.labels, task.labels) for a in possible):
+        return []
+    return [f"{label}={value}" for label, value in task.labels]

@@ -182,11 +182,14 @@ class DecisionOut(Schema):
     strategy: str
     agent: str
     at: datetime
-    candidates: list[Any] = Field(description="With their scores, best first.")
+    candidates: list[Any] = Field(
+        description="With their scores, best first; last, with admitted false, those free ones that were kept back."
+    )
     exclusions: dict[str, str] = Field(description="Agent to reason.")
     more: int = Field(description="Candidates and exclusions that are not listed.")
     waited_for: str = Field(description="What the task waited for last, in words.")
     shadow: dict[str, Any] | None = Field(description="What another strategy would have done.")
+    explanation: list[str] = Field(description="All of it in words, the most important sentence first.")
 
 
 class AttemptOut(Schema):

@@ -123,7 +123,7 @@ class TestTask:
         html = browser.get(f"/tasks/{task.id}").content.decode()
 
         assert "after waiting 40 ms" in html
-        assert "ruff-swift had the lowest score, 0.312, of 2 able agents" in html
+        assert "Why this agent: ruff-swift, by balanced" in html
         assert "&lt;img src=x onerror=alert(1)&gt;" in html
         assert "<script>alert" not in html
         assert "<img src=x" not in html
