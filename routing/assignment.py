@@ -208,7 +208,7 @@ class Assignment:
             strategy=policy.strategy,
             candidates=(
                 *_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
-                *self._kept_back(admission.excluded, task, occasion, now),
+                *self._kept_back(excluded, task, occasion, now),
             ),
             waited_for=task.waited_for,
             shadow=_shadow(policy, candidates, occasion),
