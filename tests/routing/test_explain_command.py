@@ -117,7 +117,7 @@ class TestAWaitingTask:
         told = said(task)
 
         assert "Now: It waits: for a free slot of an agent (2 tasks in its lane)." in told
-        assert "What would help: A free slot: raise the capacity of any-1" in told
+        assert "What would help:\n  A free slot: raise the capacity of any-1" in told
 
     def test_waits_for_somebody_who_can(self, desk: Desk, bus: redis.Redis) -> None:
         task = desk.submit(labels={"gpu": "yes"})
@@ -126,7 +126,7 @@ class TestAWaitingTask:
         told = said(task)
 
         assert "Now: It waits: no agent has the skill any with the label gpu=yes." in told
-        assert "What would help: any-1 lacks the label gpu=yes" in told
+        assert "What would help:\n  any-1 lacks the label gpu=yes" in told
 
     def test_waits_for_a_gate(self, desk: Desk, bus: redis.Redis) -> None:
         task = Task.objects.create(**ROW)  # the door would refuse it

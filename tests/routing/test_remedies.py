@@ -17,8 +17,8 @@ class TestRemedies:
             ({}, {"skill": "write", "version": "2"}, "Give an agent the skill write v2"),
             ({"enabled": False}, {}, "Enable codex."),
             ({"draining": True}, {}, "Let codex take work again"),
-            ({}, {"labels": (("gpu", "yes"),)}, "codex lacks the label gpu=yes: give it"),
-            ({}, {"requires": "gpu"}, "codex does not meet gpu: give it"),
+            ({}, {"labels": (("gpu", "yes"),)}, "codex lacks the label gpu=yes: give it that label"),
+            ({}, {"requires": "gpu"}, "codex does not meet gpu: give it that label"),
             ({}, {"pinned": "hal"}, "It is pinned to hal"),
             ({}, {"excluded": ("codex",)}, "It excludes codex"),
         ],
@@ -27,6 +27,13 @@ class TestRemedies:
         [line] = remedies([replace(AGENT, **agent)], replace(TASK, **task))
 
         assert line.startswith(said)
+
+    def test_name_together_who_lacks_the_same(self) -> None:
+        agents = [replace(AGENT, name=name) for name in "abcde"]
+
+        [line] = remedies(agents, replace(TASK, labels=(("gpu", "yes"),)))
+
+        assert line.startswith("Each of a, b, c and 2 more lacks the label gpu=yes: give one of them that label")
 
     @pytest.mark.parametrize(
         ("held", "said"),
