@@ -34,7 +34,7 @@ def run_plan(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     chunks = plan(filter(source.is_python, files))
     for chunk in chunks:
         ctx.log(f"{chunk.name}: {len(chunk.files)} files")
-    pieces = [{"name": chunk.name, "files": len(chunk.files)} for chunk in chunks]
+    pieces = [{"name": chunk.name, "files": len(chunk.files), "paths": list(chunk.files)} for chunk in chunks]
     return {"skill": "code.plan", "files": len(files), "chunks": pieces}
 
 

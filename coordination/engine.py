@@ -10,7 +10,7 @@ accepted must not be told as started again.
                   ▼
                 completed failed canceled
 
-``steps`` knows the kinds of steps, ``maps`` their items, ``undoing`` how runs end early, ``verbs`` what people ask,
+``stepping`` knows the kinds of steps, ``maps`` their items, ``undoing`` how runs end early, ``verbs`` what people ask,
 ``turns`` who may run beside whom. Here all that is put in its order.
 """
 
@@ -25,7 +25,7 @@ from coordination.maps import Maps
 from coordination.restoring import take_up
 from coordination.rows import RUN_ENDS, Error, Kept, RunState
 from coordination.runs_state import Book, LiveRun, LiveStep
-from coordination.steps import Steps, failure_of, is_tolerated
+from coordination.stepping import Steps, failure_of, is_tolerated
 from coordination.turns import Turns
 from coordination.undoing import Undoing
 from coordination.verbs import Verbs

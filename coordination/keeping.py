@@ -18,9 +18,7 @@ RUN_PLAIN = (
 )  # fmt: skip
 STEP_PLAIN = ("state", "round", "order", "output", "error", "undo_error", "agent", "attempt")
 STEP_FACTS = tuple(
-    field.name
-    for field in fields(StepRow)
-    if field.name not in {*STEP_PLAIN, "run", "step", "started_at", "ended_at"}
+    field.name for field in fields(StepRow) if field.name not in {*STEP_PLAIN, "run", "step", "started_at", "ended_at"}
 )
 
 
@@ -90,7 +88,7 @@ def _run_row(run: Run) -> RunRow:
 def _step_row(row: StepRun) -> StepRow:
     facts = {**row.facts, "override": tuple(row.facts["override"])}
     plain = {name: getattr(row, name) for name in STEP_PLAIN}
-    times = {"started_at": _seconds(row.started_at), "ended_at": _seconds(row.ended_at)}
+    times: dict[str, Any] = {"started_at": _seconds(row.started_at), "ended_at": _seconds(row.ended_at)}
     return StepRow(run=str(row.run_id), step=row.step, **plain, **times, **facts)
 
 
@@ -217,7 +215,7 @@ def _signal_model(row: SignalRow) -> SignalReceived:
 def _event_model(event: e.RunEvent) -> RunEvent:
     return RunEvent(
         run_id=UUID(event.run), seq=event.seq, kind=event.kind, step=event.step, round=event.round,
-        at=_moment(event.at), data=dict(event.data),
+        at=dt.datetime.fromtimestamp(event.at, dt.UTC), data=dict(event.data),
     )  # fmt: skip
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from dataclasses import asdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
-from coordination import keeping, runs, templates
+from coordination import conditions, keeping, runs, templates
 from coordination import events as e
 from coordination.engine import Engine
 from coordination.models import ENDED, Run, RunCommand
@@ -19,6 +20,7 @@ from routing import ledger, lifecycle
 from routing.errors import RoutingError
 from routing.models import Task
 from routing.reducers import Submission, Wish
+from routing.retries import RetryPolicy
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,22 @@ VERBS: dict[str, Any] = {
 }
 
 
+def _as_json(retries: RetryPolicy) -> dict[str, Any]:
+    return {kind: asdict(rule) for kind, rule in retries.rules.items()}
+
+
+class _Templates:
+    """How the engine fills templates in and decides conditions."""
+
+    fill = staticmethod(templates.fill)
+    holds = staticmethod(conditions.holds)
+
+
 class Coordination:
     """A ``routing.reducers.Reducer``: runs of workflows, decided in the controller's own commit."""
 
     def __init__(self) -> None:
-        self._engine = Engine(templates)
+        self._engine = Engine(_Templates())
         self._pen = keeping.Pen()
         self._tenants: dict[str, tuple[str, UUID | None]] = {}  # run → (tenant, context), of those taken up
         self._new_runs: list[Run] = []
@@ -137,9 +150,7 @@ class Coordination:
         if command.kind == RunCommand.Kind.SIGNAL:
             return e.Signaled(run=run, id=str(command.id), name=data["name"], payload=data.get("payload"))
         if command.kind == RunCommand.Kind.ANSWER:
-            return e.Answered(
-                run=run, step=data["step"], round=data["round"], answer=data["answer"], by=command.by
-            )
+            return e.Answered(run=run, step=data["step"], round=data["round"], answer=data["answer"], by=command.by)
         verb: e.Fact = VERBS[command.kind](
             run=run, command=str(command.id), by=command.by, reason=command.reason, **data
         )
@@ -198,6 +209,8 @@ class Coordination:
                     deadline=None if effect.deadline is None else dt.datetime.fromtimestamp(effect.deadline, dt.UTC),
                     timeout_s=effect.timeout_s,
                     max_attempts=effect.max_attempts,
+                    wait_s=effect.wait_s,
+                    retries=None if effect.retries is None else _as_json(effect.retries),
                     context=context or UUID(effect.run),
                     origin=ORIGIN,
                 )
@@ -236,5 +249,3 @@ class Coordination:
         run.accepted_at = timezone.now()
         self._new_runs.append(run)
         return self._apply(e.RunStarted(run=keeping.spec_of(run)), now)
-
-

@@ -6,7 +6,7 @@ from coordination.asking import Asking
 from coordination.maps import Maps
 from coordination.rows import RUN_ENDS, STEP_ENDS, ItemRow, Kept, StepRow
 from coordination.runs_state import Book, LiveRun, LiveStep, Place
-from coordination.steps import Steps
+from coordination.stepping import Steps
 from coordination.turns import Turns
 
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from coordination import errors, workflows
+from coordination import definition, errors, workflows
 from coordination.graph import Graph
 from coordination.models import ENDED, Approval, Definition, Run, RunCommand, RunState, StepRun
 from routing import broker, payloads
@@ -90,7 +90,9 @@ def row_of(request: Request, digest: str = "") -> Run:
     wrong = payloads.mismatch(graph.input_schema, request.input)
     if wrong is not None:
         where, why = wrong
-        raise errors.BadWorkflow(why=f"the input does not suit it: at {where or 'the top'}, {why}", pointer=f"/input{where}")
+        raise errors.BadWorkflow(
+            why=f"the input does not suit it: at {where or 'the top'}, {why}", pointer=f"/input{where}"
+        )
     return Run(
         id=request.id or new_id(),
         tenant_id=request.tenant,
@@ -126,7 +128,7 @@ def _refuse(pointer: str, why: str) -> None:
 
 
 def _digest(request: Request) -> str:
-    graph = None if request.graph is None else workflows.definition.checksum(request.graph)
+    graph = None if request.graph is None else definition.checksum(request.graph)
     material = [request.workflow, request.version, graph, request.input, request.priority, str(request.context)]
     return hashlib.sha256(orjson.dumps(material, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -163,7 +165,9 @@ def ask(run: Run, kind: RunCommand.Kind, *, by: str, reason: str = "", **data: A
             raise errors.RunOver(state=state, verb=kind.label.lower())
         if "step" in data:
             _check_step(run, data["step"])
-        command = RunCommand.objects.create(run_id=run.id, kind=kind, data=data, by=by[:150], reason=reason[:MAX_REASON])
+        command = RunCommand.objects.create(
+            run_id=run.id, kind=kind, data=data, by=by[:150], reason=reason[:MAX_REASON]
+        )
         transaction.on_commit(broker.ring)
     return command
 
@@ -193,7 +197,9 @@ def fork(run: Run, *, step: str, by: str, input: Any = None, has_input: bool = F
     return made
 
 
-def answer(approval: Approval, value: Any, *, by: str, groups: Sequence[str] = (), is_operator: bool = True) -> RunCommand:
+def answer(
+    approval: Approval, value: Any, *, by: str, groups: Sequence[str] = (), is_operator: bool = True
+) -> RunCommand:
     """Return the answer, on its way to the run. Raises ``ApprovalClosed``, ``MayNotAnswer`` or ``AnswerMismatch``."""
     if approval.state != Approval.State.OPEN:
         who = f", by {approval.answered_by}" if approval.answered_by else ""

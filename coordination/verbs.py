@@ -9,7 +9,7 @@ from coordination import events as e
 from coordination.plan import Plan
 from coordination.rows import RUN_ENDS, STEP_ENDS, Kept, Seed
 from coordination.runs_state import Book, LiveRun, LiveStep
-from coordination.steps import Steps, is_tolerated
+from coordination.stepping import Steps, is_tolerated
 from coordination.turns import Turns
 from coordination.undoing import Undoing
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from coordination import definition, errors, validation
+from coordination.data_checks import SkillShape
 from coordination.graph import Graph
 from coordination.models import Definition, Workflow, WorkflowVersion, newest
 from coordination.problems import BadDefinition, Problem
@@ -53,13 +54,9 @@ def save(
 def checked(source: str, tenant: str) -> Graph:
     """Return the graph that the source describes. Raises ``BadWorkflow`` with all problems in words, by line."""
     try:
-        graph = definition.read(source)
+        return validation.check(source, catalog(tenant)).graph
     except BadDefinition as error:
         raise errors.BadWorkflow(why=in_words(error.problems)) from None
-    problems = validation.problems(graph, catalog(tenant))
-    if problems:
-        raise errors.BadWorkflow(why=in_words(problems))
-    return graph
 
 
 def in_words(problems: Sequence[Problem]) -> str:
@@ -70,17 +67,17 @@ def in_words(problems: Sequence[Problem]) -> str:
 def catalog(tenant: str) -> validation.Catalog:
     """Return what the tenant's workflows may ask for: its skills with their schemas, and its other workflows."""
     known = registry.known()
-    skills = {
-        (name, version): (facts.input_schema, facts.output_schema)
-        for (owner, name, version), facts in known.skills.items()
-        if owner == tenant
-    }
+    skills: dict[str, list[SkillShape]] = {}
+    for (owner, name, version), facts in reversed(known.skills.items()):  # known are the newest last
+        if owner == tenant and version:
+            shape = SkillShape(version=version, input_schema=facts.input_schema, output_schema=facts.output_schema)
+            skills.setdefault(name, []).append(shape)
     graphs = {
         workflow.name: graph_of(last.definition)
         for workflow in Workflow.objects.filter(tenant_id=tenant)
         if (last := newest(workflow)) is not None
     }
-    return validation.Catalog(skills=skills, workflows=graphs)
+    return validation.Catalog(skills={name: tuple(shapes) for name, shapes in skills.items()}, workflows=graphs)
 
 
 def keep(graph: Graph) -> Definition:

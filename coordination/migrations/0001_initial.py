@@ -3,275 +3,528 @@
 import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
-import routing.models.names
 from django.db import migrations, models
+
+import routing.models.names
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('routing', '0004_requirements'),
+        ("routing", "0004_requirements"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Definition',
+            name="Definition",
             fields=[
-                ('checksum', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('source', models.TextField(help_text='YAML.')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("checksum", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("source", models.TextField(help_text="YAML.")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
             ],
         ),
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.UUIDField(default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False)),
-                ('workflow', models.CharField(help_text='Its name, or what a canvas is called.', max_length=64)),
-                ('version', models.PositiveIntegerField(default=0, help_text='0: a graph of its own, without a workflow.')),
-                ('input', models.JSONField(null=True)),
-                ('priority', models.PositiveSmallIntegerField(default=5)),
-                ('context', models.UUIDField(null=True)),
-                ('parent', models.UUIDField(help_text='The run that it is a step of.', null=True)),
-                ('parent_step', models.CharField(blank=True, max_length=100)),
-                ('depth', models.PositiveSmallIntegerField(default=0)),
-                ('overrides', models.JSONField(default=dict)),
-                ('seeds', models.JSONField(default=list, help_text='How steps had ended in the run that it was forked from.')),
-                ('forked_from', models.UUIDField(null=True)),
-                ('idempotency_key', models.CharField(max_length=200, null=True)),
-                ('request_digest', models.CharField(blank=True, max_length=64)),
-                ('by', models.CharField(blank=True, max_length=150)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('accepted_at', models.DateTimeField(null=True)),
-                ('state', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('paused', 'Paused'), ('canceling', 'Canceling'), ('completed', 'Completed'), ('failed', 'Failed'), ('canceled', 'Canceled')], default='pending', max_length=16)),
-                ('seq', models.PositiveIntegerField(default=0, help_text='Number of its last event.')),
-                ('round', models.PositiveIntegerField(default=1)),
-                ('ended_steps', models.PositiveIntegerField(default=0)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('deadline', models.FloatField(help_text='Seconds since the epoch.', null=True)),
-                ('closing', models.CharField(blank=True, max_length=16)),
-                ('close_at', models.FloatField(help_text='Seconds since the epoch.', null=True)),
-                ('compensate', models.BooleanField(default=False)),
-                ('output', models.JSONField(null=True)),
-                ('error', models.JSONField(null=True)),
-                ('unconfirmed', models.JSONField(default=list)),
-                ('commands', models.JSONField(default=list)),
-                ('definition', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='coordination.definition')),
-                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='routing.tenant')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("workflow", models.CharField(help_text="Its name, or what a canvas is called.", max_length=64)),
+                (
+                    "version",
+                    models.PositiveIntegerField(default=0, help_text="0: a graph of its own, without a workflow."),
+                ),
+                ("input", models.JSONField(null=True)),
+                ("priority", models.PositiveSmallIntegerField(default=5)),
+                ("context", models.UUIDField(null=True)),
+                ("parent", models.UUIDField(help_text="The run that it is a step of.", null=True)),
+                ("parent_step", models.CharField(blank=True, max_length=100)),
+                ("depth", models.PositiveSmallIntegerField(default=0)),
+                ("overrides", models.JSONField(default=dict)),
+                (
+                    "seeds",
+                    models.JSONField(default=list, help_text="How steps had ended in the run that it was forked from."),
+                ),
+                ("forked_from", models.UUIDField(null=True)),
+                ("idempotency_key", models.CharField(max_length=200, null=True)),
+                ("request_digest", models.CharField(blank=True, max_length=64)),
+                ("by", models.CharField(blank=True, max_length=150)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("accepted_at", models.DateTimeField(null=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("running", "Running"),
+                            ("paused", "Paused"),
+                            ("canceling", "Canceling"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("canceled", "Canceled"),
+                        ],
+                        default="pending",
+                        max_length=16,
+                    ),
+                ),
+                ("seq", models.PositiveIntegerField(default=0, help_text="Number of its last event.")),
+                ("round", models.PositiveIntegerField(default=1)),
+                ("ended_steps", models.PositiveIntegerField(default=0)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("deadline", models.FloatField(help_text="Seconds since the epoch.", null=True)),
+                ("closing", models.CharField(blank=True, max_length=16)),
+                ("close_at", models.FloatField(help_text="Seconds since the epoch.", null=True)),
+                ("compensate", models.BooleanField(default=False)),
+                ("output", models.JSONField(null=True)),
+                ("error", models.JSONField(null=True)),
+                ("unconfirmed", models.JSONField(default=list)),
+                ("commands", models.JSONField(default=list)),
+                (
+                    "definition",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="coordination.definition"
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="routing.tenant",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='MapItem',
+            name="MapItem",
             fields=[
-                ('pk', models.CompositePrimaryKey('run_id', 'step', 'round', 'item', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('step', models.CharField(max_length=100)),
-                ('round', models.PositiveIntegerField()),
-                ('item', models.PositiveIntegerField()),
-                ('state', models.CharField(max_length=16)),
-                ('output', models.JSONField(null=True)),
-                ('error', models.JSONField(null=True)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='items', to='coordination.run')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "run_id", "step", "round", "item", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("step", models.CharField(max_length=100)),
+                ("round", models.PositiveIntegerField()),
+                ("item", models.PositiveIntegerField()),
+                ("state", models.CharField(max_length=16)),
+                ("output", models.JSONField(null=True)),
+                ("error", models.JSONField(null=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="items",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Approval',
+            name="Approval",
             fields=[
-                ('id', models.UUIDField(default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False)),
-                ('step', models.CharField(max_length=100)),
-                ('round', models.PositiveIntegerField()),
-                ('title', models.CharField(max_length=300)),
-                ('text', models.TextField(blank=True)),
-                ('schema', models.JSONField(default=dict, help_text='JSON Schema of the answer; {} for yes or no.')),
-                ('who', models.JSONField(default=list, help_text='User names and "group:NAME"; [] is any operator.')),
-                ('state', models.CharField(choices=[('open', 'Open'), ('answered', 'Answered'), ('expired', 'Expired'), ('canceled', 'Canceled')], default='open', max_length=16)),
-                ('asked_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('expires_at', models.DateTimeField(null=True)),
-                ('reminded_at', models.DateTimeField(null=True)),
-                ('answer', models.JSONField(null=True)),
-                ('answered_by', models.CharField(blank=True, max_length=150)),
-                ('answered_at', models.DateTimeField(null=True)),
-                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='approvals', to='routing.tenant')),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='approvals', to='coordination.run')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("step", models.CharField(max_length=100)),
+                ("round", models.PositiveIntegerField()),
+                ("title", models.CharField(max_length=300)),
+                ("text", models.TextField(blank=True)),
+                ("schema", models.JSONField(default=dict, help_text="JSON Schema of the answer; {} for yes or no.")),
+                ("who", models.JSONField(default=list, help_text='User names and "group:NAME"; [] is any operator.')),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "Open"),
+                            ("answered", "Answered"),
+                            ("expired", "Expired"),
+                            ("canceled", "Canceled"),
+                        ],
+                        default="open",
+                        max_length=16,
+                    ),
+                ),
+                ("asked_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("expires_at", models.DateTimeField(null=True)),
+                ("reminded_at", models.DateTimeField(null=True)),
+                ("answer", models.JSONField(null=True)),
+                ("answered_by", models.CharField(blank=True, max_length=150)),
+                ("answered_at", models.DateTimeField(null=True)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="approvals",
+                        to="routing.tenant",
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="approvals",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RunCommand',
+            name="RunCommand",
             fields=[
-                ('id', models.UUIDField(default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('pause', 'Pause'), ('resume', 'Resume'), ('cancel', 'Cancel'), ('retry', 'Retry'), ('skip', 'Skip'), ('rerun', 'Rerun'), ('signal', 'Signal'), ('answer', 'Answer')], max_length=16)),
-                ('data', models.JSONField(default=dict)),
-                ('by', models.CharField(max_length=150)),
-                ('reason', models.CharField(blank=True, max_length=300)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('done_at', models.DateTimeField(null=True)),
-                ('refusal', models.CharField(blank=True, help_text='Why it was not done.', max_length=300)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='inbox', to='coordination.run')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=routing.models.names.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("pause", "Pause"),
+                            ("resume", "Resume"),
+                            ("cancel", "Cancel"),
+                            ("retry", "Retry"),
+                            ("skip", "Skip"),
+                            ("rerun", "Rerun"),
+                            ("signal", "Signal"),
+                            ("answer", "Answer"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("data", models.JSONField(default=dict)),
+                ("by", models.CharField(max_length=150)),
+                ("reason", models.CharField(blank=True, max_length=300)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("done_at", models.DateTimeField(null=True)),
+                ("refusal", models.CharField(blank=True, help_text="Why it was not done.", max_length=300)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="inbox",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RunEvent',
+            name="RunEvent",
             fields=[
-                ('pk', models.CompositePrimaryKey('run_id', 'seq', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('seq', models.PositiveIntegerField()),
-                ('kind', models.CharField(max_length=32)),
-                ('step', models.CharField(blank=True, max_length=100)),
-                ('round', models.PositiveIntegerField(default=0)),
-                ('at', models.DateTimeField()),
-                ('data', models.JSONField(default=dict)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='events', to='coordination.run')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "run_id", "seq", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("seq", models.PositiveIntegerField()),
+                ("kind", models.CharField(max_length=32)),
+                ("step", models.CharField(blank=True, max_length=100)),
+                ("round", models.PositiveIntegerField(default=0)),
+                ("at", models.DateTimeField()),
+                ("data", models.JSONField(default=dict)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="events",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='SignalReceived',
+            name="SignalReceived",
             fields=[
-                ('pk', models.CompositePrimaryKey('run_id', 'id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('id', models.CharField(max_length=64)),
-                ('number', models.PositiveIntegerField()),
-                ('name', models.CharField(max_length=100)),
-                ('payload', models.JSONField(null=True)),
-                ('taken_by', models.CharField(blank=True, max_length=100)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='signals', to='coordination.run')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "run_id", "id", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("id", models.CharField(max_length=64)),
+                ("number", models.PositiveIntegerField()),
+                ("name", models.CharField(max_length=100)),
+                ("payload", models.JSONField(null=True)),
+                ("taken_by", models.CharField(blank=True, max_length=100)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="signals",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='StepRun',
+            name="StepRun",
             fields=[
-                ('pk', models.CompositePrimaryKey('run_id', 'step', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('step', models.CharField(max_length=100)),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('ready', 'Ready'), ('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('canceled', 'Canceled'), ('undoing', 'Undoing'), ('undone', 'Undone')], max_length=16)),
-                ('round', models.PositiveIntegerField()),
-                ('order', models.PositiveIntegerField(default=0)),
-                ('output', models.JSONField(null=True)),
-                ('error', models.JSONField(null=True)),
-                ('undo_error', models.JSONField(null=True)),
-                ('agent', models.CharField(blank=True, max_length=64)),
-                ('attempt', models.PositiveIntegerField(null=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('facts', models.JSONField(default=dict, help_text='What else the engine has to know.')),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='steps', to='coordination.run')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "run_id", "step", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("step", models.CharField(max_length=100)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "Waiting"),
+                            ("ready", "Ready"),
+                            ("running", "Running"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("canceled", "Canceled"),
+                            ("undoing", "Undoing"),
+                            ("undone", "Undone"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("round", models.PositiveIntegerField()),
+                ("order", models.PositiveIntegerField(default=0)),
+                ("output", models.JSONField(null=True)),
+                ("error", models.JSONField(null=True)),
+                ("undo_error", models.JSONField(null=True)),
+                ("agent", models.CharField(blank=True, max_length=64)),
+                ("attempt", models.PositiveIntegerField(null=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("facts", models.JSONField(default=dict, help_text="What else the engine has to know.")),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="steps",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='StepTask',
+            name="StepTask",
             fields=[
-                ('task', models.UUIDField(primary_key=True, serialize=False)),
-                ('step', models.CharField(max_length=100)),
-                ('round', models.PositiveIntegerField()),
-                ('item', models.PositiveIntegerField(null=True)),
-                ('use', models.CharField(help_text='step, fallback or undo', max_length=16)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='tasks', to='coordination.run')),
+                ("task", models.UUIDField(primary_key=True, serialize=False)),
+                ("step", models.CharField(max_length=100)),
+                ("round", models.PositiveIntegerField()),
+                ("item", models.PositiveIntegerField(null=True)),
+                ("use", models.CharField(help_text="step, fallback or undo", max_length=16)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="tasks",
+                        to="coordination.run",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Workflow',
+            name="Workflow",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\\Z', 'Use 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last.')])),
-                ('description', models.CharField(blank=True, max_length=300)),
-                ('enabled', models.BooleanField(default=True, help_text='Off: no new run begins; runs under way go on.')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('tenant', models.ForeignKey(default='default', on_delete=django.db.models.deletion.PROTECT, related_name='workflows', to='routing.tenant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=64,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\\Z",
+                                "Use 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit first and last.",
+                            )
+                        ],
+                    ),
+                ),
+                ("description", models.CharField(blank=True, max_length=300)),
+                (
+                    "enabled",
+                    models.BooleanField(default=True, help_text="Off: no new run begins; runs under way go on."),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        default="default",
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="workflows",
+                        to="routing.tenant",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['tenant', 'name'],
+                "ordering": ["tenant", "name"],
             },
         ),
         migrations.CreateModel(
-            name='WorkflowVersion',
+            name="WorkflowVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('author', models.CharField(blank=True, max_length=150)),
-                ('note', models.CharField(blank=True, max_length=300)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('definition', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='coordination.definition')),
-                ('workflow', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='coordination.workflow')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("author", models.CharField(blank=True, max_length=150)),
+                ("note", models.CharField(blank=True, max_length=300)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "definition",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="coordination.definition"
+                    ),
+                ),
+                (
+                    "workflow",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="versions", to="coordination.workflow"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['workflow', '-number'],
+                "ordering": ["workflow", "-number"],
             },
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('accepted_at__isnull', True)), fields=['created_at'], name='run_unaccepted'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("accepted_at__isnull", True)), fields=["created_at"], name="run_unaccepted"
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('state__in', ('completed', 'failed', 'canceled')), _negated=True), fields=['state'], name='run_live'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("state__in", ("completed", "failed", "canceled")), _negated=True),
+                fields=["state"],
+                name="run_live",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['tenant', '-created_at', '-id'], name='run_newest'),
+            model_name="run",
+            index=models.Index(fields=["tenant", "-created_at", "-id"], name="run_newest"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['-created_at', '-id'], name='run_newest_of_all'),
+            model_name="run",
+            index=models.Index(fields=["-created_at", "-id"], name="run_newest_of_all"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['tenant', 'workflow', 'state'], name='run_of_workflow'),
+            model_name="run",
+            index=models.Index(fields=["tenant", "workflow", "state"], name="run_of_workflow"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('parent__isnull', False)), fields=['parent'], name='run_of_parent'),
+            model_name="run",
+            index=models.Index(condition=models.Q(("parent__isnull", False)), fields=["parent"], name="run_of_parent"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['ended_at'], name='run_ended'),
+            model_name="run",
+            index=models.Index(condition=models.Q(("ended_at__isnull", False)), fields=["ended_at"], name="run_ended"),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_key__isnull', False)), fields=('tenant', 'idempotency_key'), name='run_once_per_idempotency_key'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("idempotency_key__isnull", False)),
+                fields=("tenant", "idempotency_key"),
+                name="run_once_per_idempotency_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['pending', 'running', 'paused', 'canceling', 'completed', 'failed', 'canceled'])), name='run_state_known'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("state__in", ["pending", "running", "paused", "canceling", "completed", "failed", "canceled"])
+                ),
+                name="run_state_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('priority__lte', 9)), name='run_priority_0_to_9'),
+            model_name="run",
+            constraint=models.CheckConstraint(condition=models.Q(("priority__lte", 9)), name="run_priority_0_to_9"),
         ),
         migrations.AddIndex(
-            model_name='approval',
-            index=models.Index(condition=models.Q(('state', 'open')), fields=['-asked_at'], name='approval_open'),
+            model_name="approval",
+            index=models.Index(condition=models.Q(("state", "open")), fields=["-asked_at"], name="approval_open"),
         ),
         migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.UniqueConstraint(fields=('run', 'step', 'round'), name='approval_once'),
+            model_name="approval",
+            constraint=models.UniqueConstraint(fields=("run", "step", "round"), name="approval_once"),
         ),
         migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['open', 'answered', 'expired', 'canceled'])), name='approval_state_known'),
+            model_name="approval",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("state__in", ["open", "answered", "expired", "canceled"])),
+                name="approval_state_known",
+            ),
         ),
         migrations.AddIndex(
-            model_name='runcommand',
-            index=models.Index(condition=models.Q(('done_at__isnull', True)), fields=['created_at'], name='runcommand_open'),
+            model_name="runcommand",
+            index=models.Index(
+                condition=models.Q(("done_at__isnull", True)), fields=["created_at"], name="runcommand_open"
+            ),
         ),
         migrations.AddIndex(
-            model_name='runcommand',
-            index=models.Index(fields=['run', 'created_at'], name='runcommand_of_run'),
+            model_name="runcommand",
+            index=models.Index(fields=["run", "created_at"], name="runcommand_of_run"),
         ),
         migrations.AddConstraint(
-            model_name='steprun',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['waiting', 'ready', 'running', 'completed', 'failed', 'skipped', 'canceled', 'undoing', 'undone'])), name='step_state_known'),
+            model_name="steprun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "state__in",
+                        [
+                            "waiting",
+                            "ready",
+                            "running",
+                            "completed",
+                            "failed",
+                            "skipped",
+                            "canceled",
+                            "undoing",
+                            "undone",
+                        ],
+                    )
+                ),
+                name="step_state_known",
+            ),
         ),
         migrations.AddIndex(
-            model_name='steptask',
-            index=models.Index(fields=['run', 'step'], name='steptask_of_step'),
+            model_name="steptask",
+            index=models.Index(fields=["run", "step"], name="steptask_of_step"),
         ),
         migrations.AddConstraint(
-            model_name='workflow',
-            constraint=models.UniqueConstraint(fields=('tenant', 'name'), name='workflow_once'),
+            model_name="workflow",
+            constraint=models.UniqueConstraint(fields=("tenant", "name"), name="workflow_once"),
         ),
         migrations.AddConstraint(
-            model_name='workflowversion',
-            constraint=models.UniqueConstraint(fields=('workflow', 'number'), name='version_once'),
+            model_name="workflowversion",
+            constraint=models.UniqueConstraint(fields=("workflow", "number"), name="version_once"),
         ),
         migrations.AddConstraint(
-            model_name='workflowversion',
-            constraint=models.CheckConstraint(condition=models.Q(('number__gte', 1)), name='version_from_1'),
+            model_name="workflowversion",
+            constraint=models.CheckConstraint(condition=models.Q(("number__gte", 1)), name="version_from_1"),
         ),
     ]
