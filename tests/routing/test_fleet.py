@@ -12,6 +12,7 @@ from routing import fleet as module
 from routing import lanes, roster
 from routing.flights import Phase
 from routing.policies import PolicySpec
+from routing.retries import RetryPolicy, RetryRule
 from tests.routing.fleets import World, agent, dispatched, recorded, task
 
 LOST: e.Error = {"kind": "agent", "message": "no", "retryable": True}
@@ -902,3 +903,24 @@ class TestOwnBudget:
         error = recorded(world.submit(budget=(("wall_s", 2.0),)), "failed").data["error"]
 
         assert error["message"].startswith("the task's own budget: 0 of 2 wall_s used")
+
+
+class TestOwnRules:
+    def test_a_task_gives_up_waiting_when_it_says_so(self) -> None:
+        world = World(threads=0)
+        world.submit(wait_s=5.0)
+
+        error = recorded(world.due(5.0), "failed").data["error"]
+
+        assert error["message"].startswith("it waited longer than 5 s")
+
+    def test_a_task_is_tried_again_as_it_says(self) -> None:
+        world = World()
+        world.submit(max_attempts=9, retries=RetryPolicy(rules={"agent": RetryRule(attempts=2, backoff_s=7.0)}))
+        first = recorded(world.finish(error=LOST), "requeued").data["retry_in_s"]
+        world.due(7.0)
+        world.beat()
+        world.due()
+
+        assert first == 7.0
+        assert recorded(world.finish(attempt=2, error=LOST), "failed").data["error"]["message"].endswith("the last)")
