@@ -68,7 +68,7 @@ def catalog(tenant: str) -> validation.Catalog:
     """Return what the tenant's workflows may ask for: its skills with their schemas, and its other workflows."""
     known = registry.known()
     skills: dict[str, list[SkillShape]] = {}
-    for (owner, name, version), facts in reversed(known.skills.items()):  # known are the newest last
+    for (owner, name, version), facts in reversed(list(known.skills.items())):  # the newest stand last
         if owner == tenant and version:
             shape = SkillShape(version=version, input_schema=facts.input_schema, output_schema=facts.output_schema)
             skills.setdefault(name, []).append(shape)
