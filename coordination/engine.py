@@ -10,7 +10,7 @@ accepted must not be told as started again.
                   ▼
                 completed failed canceled
 
-``stepping`` knows the kinds of steps, ``maps`` their items, ``undoing`` how runs end early, ``verbs`` what people ask,
+``kinds`` knows how each kind of step begins and ends, ``maps`` their items, ``undoing`` how runs end early, ``verbs`` what people ask,
 ``turns`` who may run beside whom. Here all that is put in its order.
 """
 
@@ -21,11 +21,11 @@ from typing import Any
 
 from coordination import events as e
 from coordination.asking import Asking, Templates, Unfillable
+from coordination.kinds import Steps, failure_of, is_tolerated
 from coordination.maps import Maps
 from coordination.restoring import take_up
 from coordination.rows import RUN_ENDS, Error, Kept, RunState
 from coordination.runs_state import Book, LiveRun, LiveStep
-from coordination.stepping import Steps, failure_of, is_tolerated
 from coordination.turns import Turns
 from coordination.undoing import Undoing
 from coordination.verbs import Verbs
@@ -37,6 +37,7 @@ class Engine:
     def __init__(self, templates: Templates) -> None:
         self.book = Book()
         self.turns = Turns()
+        self._visiting: list[LiveRun] = []  # runs that had ended when they were taken up
         self._asking = Asking(self.book, templates)
         self._maps = Maps(self.book, self._asking)
         self._steps = Steps(self.book, self._asking, self._maps)
@@ -49,6 +50,7 @@ class Engine:
         """Return what follows from ``fact`` at ``now``."""
         _HANDLERS[type(fact)](self, fact, now)
         self._settle(now)
+        self._see_off()
         return self.book.drain()
 
     def due(self, now: float) -> list[e.Effect]:
@@ -73,11 +75,17 @@ class Engine:
     def restore(self, kept: Kept) -> None:
         """Take up a run where the ledger left it; nothing has to be said for that.
 
-        One that has ended is held until the next fact about it: so it can be retried, rerun or skipped in. Otherwise
-        it is forgotten then.
+        One that has ended is held for the next fact alone: so it can be retried, rerun, or skipped in.
         """
-        if kept.spec.id not in self.book.runs:
-            take_up(kept, self.book, self._steps, self._maps, self._asking, self.turns)
+        if kept.spec.id in self.book.runs:
+            return
+        run = take_up(kept, self.book, self._steps, self._maps, self._asking, self.turns)
+        if run.state in RUN_ENDS:
+            self._visiting.append(run)
+
+    def holds(self, run: str) -> bool:
+        """Return True if the run is in flight here, or has been taken up for the next fact."""
+        return run in self.book.runs
 
     # ---- facts --------------------------------------------------------------------------------------------------
 
@@ -170,8 +178,13 @@ class Engine:
             self.book.say(e.Refused(run=fact.run, command=fact.command, reason="There is no such run in flight."))
             return
         self._verbs.act(run, fact, now)
-        if run.state in RUN_ENDS:
-            self.book.forget(run)
+
+    def _see_off(self) -> None:
+        """Forget the runs that had ended, unless they go on now."""
+        visiting, self._visiting = self._visiting, []
+        for run in visiting:
+            if run.state in RUN_ENDS and self.book.runs.get(run.id) is run:
+                self.book.forget(run)
 
     # ---- what follows -------------------------------------------------------------------------------------------
 

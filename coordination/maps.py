@@ -143,15 +143,14 @@ class Maps:
             raise _bad(f"it goes over {type(found).__name__}; it has to be a list or an object")
         if not over.key:
             return list(found), None
-        scopes = ({**run.scope, "item": item, "index": index, "key": ""} for index, item in enumerate(found))
+        scopes = ({**run.scope, "item": item} for item in found)
         return list(found), [str(self._asking.fill(over.key, scope, "the key")) for scope in scopes]
 
     def _scope(self, run: LiveRun, number: int, item: int) -> dict[str, Any]:
         live = _live(run, number)
         if live.items is None:  # after a restart
             live.items, live.keys = self._found(run, number)
-        key = str(item) if live.keys is None else live.keys[item]
-        return {**run.scope, "item": live.items[item], "index": item, "key": key}
+        return {**run.scope, "item": live.items[item]}
 
     def _leave(self, live: LiveMap, item: int) -> None:
         live.flying.discard(item)

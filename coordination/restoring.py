@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from coordination.asking import Asking
+from coordination.kinds import Steps
 from coordination.maps import Maps
 from coordination.rows import RUN_ENDS, STEP_ENDS, ItemRow, Kept, StepRow
 from coordination.runs_state import Book, LiveRun, LiveStep, Place
-from coordination.stepping import Steps
 from coordination.turns import Turns
 
 
-def take_up(kept: Kept, book: Book, steps: Steps, maps: Maps, asking: Asking, turns: Turns) -> None:
-    """Hold the run again, with what runs for it and when to look at it."""
+def take_up(kept: Kept, book: Book, steps: Steps, maps: Maps, asking: Asking, turns: Turns) -> LiveRun:
+    """Return the run, held again with what runs for it and when to look at it."""
     run = book.open(kept.spec)
     _take_run(run, kept)
     for row in kept.steps:
@@ -30,6 +30,7 @@ def take_up(kept: Kept, book: Book, steps: Steps, maps: Maps, asking: Asking, tu
         turns.enter(run)
         book.watch(run.deadline, run)
         book.watch(run.close_at, run)
+    return run
 
 
 def _take_run(run: LiveRun, kept: Kept) -> None:

@@ -165,7 +165,7 @@ class Book:
         run = self.runs[spec.id] = LiveRun(spec, plan, UUID(spec.id))
         run.steps = [None] * len(plan.counts)
         run.missing, run.left, run.ready = list(plan.counts), len(plan.counts), list(plan.first)
-        run.scope = {"run": {"id": spec.id, "input": spec.input}, "steps": {}}
+        run.scope = {"run": {"id": spec.id, "input": spec.input, "context": spec.context}, "steps": {}}
         return run
 
     def forget(self, run: LiveRun) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from coordination import events as e
 from coordination.asking import Asking, Unfillable, task_error
+from coordination.kinds import Steps
 from coordination.rows import Error
 from coordination.runs_state import Book, LiveRun, LiveStep, Place
-from coordination.stepping import Steps
 
 CONFIRM_S = 30.0  # what was asked to end is waited for so long
 

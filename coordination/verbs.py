@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from coordination import events as e
+from coordination.kinds import Steps, is_tolerated
 from coordination.plan import Plan
 from coordination.rows import RUN_ENDS, STEP_ENDS, Kept, Seed
 from coordination.runs_state import Book, LiveRun, LiveStep
-from coordination.stepping import Steps, is_tolerated
 from coordination.turns import Turns
 from coordination.undoing import Undoing
 

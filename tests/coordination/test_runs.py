@@ -1,4 +1,4 @@
-"""Runs from the door to their end, decided by a real controller on a real database and Redis. The tests play workers."""
+"""Runs from the door to their end, decided by a real controller on a real database. The tests play the workers."""
 
 from __future__ import annotations
 

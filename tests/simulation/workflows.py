@@ -23,6 +23,8 @@ from tests.simulation.reference import Result
 
 ROOT = "00000000-0000-4000-8000-000000000001"
 SOON_S, NEVER_S = 1_000.0, 1_000_000.0  # a limit that is met when somebody hangs, and one that never is
+STRICT: Any = ("fail", "compensate")
+LENIENT: Any = ("continue",) * 8 + STRICT
 PATTERN = re.compile(r"\{\{\s*(.+?)\s*\}\}")
 
 
@@ -128,19 +130,20 @@ class Writer:
         r = self.random
         recent = before[-8:] if r.random() < 0.8 else before
         after = r.sample(recent, min(len(recent), r.choice((0, 1, 1, 1, 2, 3))))
-        kinds = ["task"] * 8 + ["map"] * 3 + ["choice"] * 3 + ["approval", "wait", "wait"]
+        kinds: list[Any] = ["task"] * 8 + ["map"] * 3 + ["choice"] * 3 + ["approval", "wait", "wait"]
         if depth < 2:
             kinds.append("workflow")
         if not any(step.kind == "compensate" for step in before):
             kinds.append("compensate")
         known = self._above(after, before)
-        step = {"name": f"s{number}", "kind": r.choice(kinds), "after": tuple(other.name for other in after)}
+        kind, name = r.choice(kinds), f"s{number}"
         when = self._condition(known) if known and r.random() < 0.15 else ""
-        on_error = r.choice(("fail", "compensate") if self.is_strict else ("continue",) * 8 + ("fail", "compensate"))
-        parts = getattr(self, f"_{step['kind']}")(graph, f"s{number}", known, depth)
+        on_error: Any = r.choice(STRICT if self.is_strict else LENIENT)
+        parts: dict[str, Any] = getattr(self, f"_{kind}")(graph, name, known, depth)
         if r.random() < 0.4:
-            parts["undo"] = Ask(skill="undo", input={"of": f"{{{{ steps.s{number}.output }}}}"})
-        return Step(**step, when=when, on_error=on_error, **parts)
+            parts["undo"] = Ask(skill="undo", input={"of": f"{{{{ steps.{name}.output }}}}"})
+        names = tuple(other.name for other in after)
+        return Step(name=name, kind=kind, after=names, when=when, on_error=on_error, **parts)
 
     def _above(self, after: list[Step], before: list[Step]) -> list[Step]:
         by_name, found, waiting = {step.name: step for step in before}, {}, list(after)
@@ -198,7 +201,7 @@ class Writer:
 
     def _approval(self, graph: str, name: str, known: list[Step], depth: int) -> dict[str, Any]:
         is_deaf = self.fate((graph, name, None, "answer"), None).state == "failed"
-        expiry = self.random.choice(("fail", "continue", "approve", "reject"))
+        expiry: Any = self.random.choice(("fail", "continue", "approve", "reject"))
         return {"form": Form(title="Is this right?", expires_s=SOON_S if is_deaf else NEVER_S, on_expiry=expiry,
                              remind_s=self.random.choice((None, 10.0)))}  # fmt: skip
 
