@@ -15,6 +15,7 @@ from coordination import conditions, keeping, runs, templates
 from coordination import events as e
 from coordination.engine import Engine
 from coordination.models import ENDED, Run, RunCommand
+from coordination.rows import RUN_ENDS, RunRow
 from routing import events as routing_events
 from routing import ledger, lifecycle
 from routing.errors import RoutingError
@@ -57,6 +58,7 @@ class Coordination:
         self._new_runs: list[Run] = []
         self._new_tasks: list[Task] = []
         self._accepted: list[UUID] = []
+        self._over: list[str] = []  # runs that have ended
         self._done: dict[UUID, str] = {}  # commands acted on → why not, "" where it was done
 
     # ---- the reducer's doors ------------------------------------------------------------------------------------
@@ -116,6 +118,9 @@ class Coordination:
         """Forget what was written."""
         self._pen = keeping.Pen()
         self._new_runs, self._new_tasks, self._accepted, self._done = [], [], [], {}
+        for run in self._over:  # the engine forgets them too: what is asked of them takes them up again
+            self._tenants.pop(run, None)
+        self._over = []
 
     # ---- what the engine is told --------------------------------------------------------------------------------
 
@@ -167,6 +172,8 @@ class Coordination:
         for effect in effects:
             if isinstance(effect, e.Keep):
                 self._pen.keep(effect.row)
+                if isinstance(effect.row, RunRow) and effect.row.state in RUN_ENDS:
+                    self._over.append(effect.row.run)
             elif isinstance(effect, e.RunEvent):
                 self._pen.event(effect)
             elif isinstance(effect, e.Submit):
