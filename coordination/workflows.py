@@ -99,7 +99,15 @@ def _graph(checksum: str, source: str) -> Graph:
 
 
 def find(tenant: str, name: str, number: int | None = None) -> WorkflowVersion:
-    """Return that version of the workflow, the newest for None. Raises ``NoSuchWorkflow`` or ``WorkflowDisabled``."""
+    """Return what ``look_up`` does, for a run to begin. Raises ``NoSuchWorkflow`` or ``WorkflowDisabled``."""
+    version = look_up(tenant, name, number)
+    if not version.workflow.enabled:
+        raise errors.WorkflowDisabled(name=name, pointer="/workflow")
+    return version
+
+
+def look_up(tenant: str, name: str, number: int | None = None) -> WorkflowVersion:
+    """Return that version of the workflow, the newest for None. Raises ``NoSuchWorkflow``."""
     versions = WorkflowVersion.objects.select_related("workflow", "definition")
     found = versions.filter(workflow__tenant_id=tenant, workflow__name=name).order_by("-number")
     version = found.first() if number is None else found.filter(number=number).first()
@@ -107,8 +115,6 @@ def find(tenant: str, name: str, number: int | None = None) -> WorkflowVersion:
         known = Workflow.objects.filter(tenant_id=tenant).values_list("name", flat=True)[:20]
         asked = "" if number is None else f" in version {number}"
         raise errors.NoSuchWorkflow(name=name, version=asked, known=", ".join(known) or "none", pointer="/workflow")
-    if not version.workflow.enabled:
-        raise errors.WorkflowDisabled(name=name, pointer="/workflow")
     return version
 
 

@@ -142,7 +142,7 @@ class TestStart:
         run = ended(begun(FAN, input={"items": [{"fail": True}]}), hands, "failed")
 
         error: Any = run.error
-        assert (error["step"], error["cause"][0]["message"]) == ("each", "no")
+        assert (error["step"], error["cause"][0]["message"]) == ("each", "item 0: no")
 
     def test_twice_with_the_same_key_is_the_same_run(self) -> None:
         version = workflows.save(CHAIN)
