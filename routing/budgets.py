@@ -175,8 +175,7 @@ class Budgets(Generic[W]):
             if used:
                 self._dirty[key] = account
                 self._press(spec, key, used, now)
-            if used < held:
-                self._waiters.open(BudgetKey(key.budget, key.value))
+            self._waiters.open(BudgetKey(key.budget, key.value))  # there is more left, or it is clear that there is not
 
     def give_back(self, task: str, attempt: int, now: float) -> None:
         """Free what is held for an attempt that never began and has used nothing."""
@@ -320,10 +319,13 @@ class Budgets(Generic[W]):
     def next(self, key: BudgetKey, now: float) -> W | None:
         """Return the first who waits for the budget, who then waits no more; None if there is too little or nobody.
 
+        If there is too little for good, those who wait have to be told that too.
+
         Ask again once it was served, or turned away again.
         """
         spec = self._specs.get(key.budget)
-        if spec is None or self._lack(spec, key, self._least.get(key, 0), now) is None:
+        lack = self._lack(spec, key, self._least.get(key, 0), now) if spec is not None else None
+        if spec is None or lack is None or lack.for_good:
             who = self._waiters.next(key)
             if who is None:
                 self._least.pop(key, None)
