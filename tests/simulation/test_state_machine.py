@@ -80,7 +80,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.fences: set[tuple[str, int]] = set()
         self.lives = {"w1": 0, "w2": 0}
         self.registry: tuple[e.AgentSpec, ...] = ()
-        self.rules: dict[str, Any] = {}
+        self.regime: dict[str, Any] = {}
         self.memory: dict[tuple[str, str], Any] = {}
         self.sent_at: dict[tuple[str, int], float] = {}  # (task, attempt)
 
@@ -191,7 +191,7 @@ class FleetMachine(RuleBasedStateMachine):
     def edit_rules(self, data: st.DataObject) -> None:
         switches = data.draw(st.lists(st.sampled_from(SWITCHES), max_size=1))
         release_at = self.now + data.draw(st.sampled_from((3.0, 30.0)))
-        self.rules = {
+        self.regime = {
             "limits": tuple(data.draw(st.lists(st.sampled_from(LIMITS), max_size=2, unique=True))),
             "budgets": tuple(data.draw(st.lists(st.sampled_from(BUDGETS), max_size=1, unique=True))),
             "containments": tuple(
@@ -232,7 +232,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.tell(self.registered())
 
     def registered(self) -> e.RegistryChanged:
-        return e.RegistryChanged(agents=self.registry, policies=POLICIES, **self.rules)
+        return e.RegistryChanged(agents=self.registry, policies=POLICIES, **self.regime)
 
     def pick(self, pick: int, behind: int) -> tuple[str, int]:
         """Return (task, attempt) of something in flight, or of anything if nothing is."""
@@ -299,11 +299,11 @@ class FleetMachine(RuleBasedStateMachine):
     def check_rules(self, spec: e.TaskSpec, agent: str) -> None:
         """Assert that limits, budgets and switches let the task begin on the agent now, by what the rows hold."""
         flights = [(row.spec, f.agent) for row in self.rows.values() for f in row.flights.values()]
-        for limit in self.rules.get("limits", ()):
+        for limit in self.regime.get("limits", ()):
             key = limit_key(limit, spec, agent)
             held = sum(limit_key(limit, other, on) == key for other, on in flights)
             assert key is None or limit.max_running is None or held < limit.max_running, limit.name
-        for switch in self.rules.get("containments", ()):
+        for switch in self.regime.get("containments", ()):
             values = {"agent": agent, "tenant": spec.tenant, "skill": spec.skill, "everything": ""}
             is_held = fnmatch.fnmatchcase(values[switch.scope], switch.value) and switch.is_in_force(self.now)
             assert switch.mode == "observe" or not is_held, switch.name
@@ -311,7 +311,7 @@ class FleetMachine(RuleBasedStateMachine):
     @invariant()
     def hard_budgets_are_not_overspent(self) -> None:
         budgets = self.fleet.gates.budgets
-        for budget in self.rules.get("budgets", ()):
+        for budget in self.regime.get("budgets", ()):
             for row in budgets.snapshot() if budget.name == "run" else ():
                 assert row.spent <= budget.amount
 
@@ -372,7 +372,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once nothing more goes wrong every task ends, except where no agent can ever do it."""
-        self.rules["containments"] = ()
+        self.regime["containments"] = ()
         self.change_agents(AGENTS)
         for _ in range(2000):
             self.calm_second()
