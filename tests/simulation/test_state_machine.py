@@ -86,12 +86,14 @@ class FleetMachine(RuleBasedStateMachine):
 
     # ---- what happens -------------------------------------------------------------------------------------------
 
-    @initialize(target=tasks, priorities=st.lists(st.integers(0, 9), min_size=3, max_size=8))
-    def begin(self, priorities: list[int]) -> MultipleResults[str]:
-        self.change_agents(AGENTS)
+    @initialize(target=tasks, priorities=st.lists(st.integers(0, 9), min_size=3, max_size=8), data=st.data())
+    def begin(self, priorities: list[int], data: st.DataObject) -> MultipleResults[str]:
+        self.registry = AGENTS
+        self.edit_rules(data)
         for worker in self.lives:
             self.tell(e.Beat(worker=worker, incarnation="0", threads=3))
-        return multiple(*[self.accept(skill="lint", priority=priority) for priority in priorities])
+        keys = st.sampled_from(("", "k", "l"))
+        return multiple(*[self.accept(skill="lint", priority=p, concurrency_key=data.draw(keys)) for p in priorities])
 
     @rule(target=tasks, priority=st.integers(0, 9))
     def submit_plain(self, priority: int) -> str:
@@ -192,7 +194,7 @@ class FleetMachine(RuleBasedStateMachine):
         switches = data.draw(st.lists(st.sampled_from(SWITCHES), max_size=1))
         release_at = self.now + data.draw(st.sampled_from((3.0, 30.0)))
         self.regime = {
-            "limits": tuple(data.draw(st.lists(st.sampled_from(LIMITS), max_size=2, unique=True))),
+            "limits": tuple(data.draw(st.lists(st.sampled_from(LIMITS), min_size=1, max_size=3, unique=True))),
             "budgets": tuple(data.draw(st.lists(st.sampled_from(BUDGETS), max_size=1, unique=True))),
             "containments": tuple(
                 Containment(**switch, reason="it lies", by="me", since=self.now, release_at=release_at)
