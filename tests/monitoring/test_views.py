@@ -142,6 +142,14 @@ class TestTask:
         assert "A shadow adaptive would have taken ruff-slow." in html
         assert "2 more agents are not listed." in html
 
+    def test_says_what_would_help_a_task_that_waits(self, browser: Client, fleet: None) -> None:
+        waiting = new_task("code.lint", detail="no agent has the skill code.lint with the label gpu=yes")
+
+        html = browser.get(f"/tasks/{waiting.id}").content.decode()
+
+        assert "with the label gpu=yes" in html
+        assert "python3 manage.py doctor says what is wrong." in html
+
     def test_shows_a_decision_of_an_earlier_release(self, browser: Client, task: Task) -> None:
         Decision.objects.update(candidates=[], strategy="forgotten")
 
