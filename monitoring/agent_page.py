@@ -62,7 +62,10 @@ def servers(name: str, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def money(usd: float | None) -> str:
     """Return dollars as a person reads them, "–" for None."""
-    return "–" if usd is None else figure(round(usd * MICRO), "usd", up=True)
+    if usd is None:
+        return "–"
+    whole, _, cents = figure(round(usd * MICRO), "usd", up=True).partition(".")
+    return f"{whole}.{cents[:2]}{cents[2:].rstrip('0')}"
 
 
 def _shown(card: Card) -> dict[str, Any]:

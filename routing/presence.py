@@ -108,6 +108,7 @@ class Presence:
         return {
             "state": first.mode,
             "switch": first.name,
+            "brief": f"{'contained' if first.mode == 'enforce' else 'only observed'} by {first.name}",
             "text": first.words() if first.mode == "enforce" else f"only observed: {first.words()}",
             "since": iso(first.since),
             "more": len(switches) - 1,

@@ -28,7 +28,13 @@ class TestServers:
 
 class TestMoney:
     def test_reads_as_dollars(self) -> None:
-        assert [agent_page.money(usd) for usd in (None, 0.0, 0.25, 12.5)] == ["–", "$0.00", "$0.25", "$12.50"]
+        assert [agent_page.money(usd) for usd in (None, 0.0, 0.001, 0.25, 12.5)] == [
+            "–",
+            "$0.00",
+            "$0.001",
+            "$0.25",
+            "$12.50",
+        ]
 
 
 class TestHistory:

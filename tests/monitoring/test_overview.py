@@ -94,7 +94,7 @@ class TestFleetRows:
         assert [row["state"] for row in overview.fleet_rows(known, None)] == ["silent"]
 
     def test_of_very_many_show_those_that_need_attention(self) -> None:
-        fleet = [{"agent": f"a{n:03}", "state": "idle"} for n in range(300)]
+        fleet: list[dict[str, object]] = [{"agent": f"a{n:03}", "state": "idle"} for n in range(300)]
         fleet += [{"agent": "x", "state": "silent"}, {"agent": "y", "state": "idle", "contained": {"state": "enforce"}}]
 
         rows = [row["agent"] for row in overview.fleet_rows({}, {"fleet": fleet})]

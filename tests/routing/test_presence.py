@@ -103,6 +103,7 @@ class TestAgent:
         held, observed = presence.agent("a", 0.0)["contained"], presence.agent("b", 0.0)["contained"]
 
         assert (held["state"], held["switch"], held["more"]) == ("enforce", "stop", 1)
+        assert held["brief"] == "contained by stop"
         assert "agent a contained since" in held["text"]
         assert (observed["state"], observed["switch"]) == ("observe", "all")
         assert "only observed" in observed["text"]

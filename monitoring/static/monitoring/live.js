@@ -30,8 +30,8 @@ function writeFlag(element, words, flag) {
   if (flag === undefined) return; // this row does not tell
   element.hidden = !flag;
   element.dataset.state = flag?.state ?? "";
-  write(words, flag?.text ?? "");
-  words.title = words.textContent;
+  write(words, flag?.brief ?? flag?.text ?? "");
+  words.title = flag?.text ?? "";
 }
 
 const lanes = new Rows("lanes", (f, row) => {
