@@ -105,10 +105,12 @@ class Presence:
         if not switches:
             return None
         first = switches[0]
+        is_told = first.mode == "enforce" or first.scope in {"agent", "skill"}  # else every row would say the same
+        brief = f"{'contained' if first.mode == 'enforce' else 'only observed'} by {first.name}"
         return {
             "state": first.mode,
             "switch": first.name,
-            "brief": f"{'contained' if first.mode == 'enforce' else 'only observed'} by {first.name}",
+            "brief": brief if is_told else "",
             "text": first.words() if first.mode == "enforce" else f"only observed: {first.words()}",
             "since": iso(first.since),
             "more": len(switches) - 1,

@@ -95,7 +95,10 @@ class TestFleetRows:
 
     def test_of_very_many_show_those_that_need_attention(self) -> None:
         fleet: list[dict[str, object]] = [{"agent": f"a{n:03}", "state": "idle"} for n in range(300)]
-        fleet += [{"agent": "x", "state": "silent"}, {"agent": "y", "state": "idle", "contained": {"state": "enforce"}}]
+        fleet += [
+            {"agent": "x", "state": "silent"},
+            {"agent": "y", "state": "idle", "contained": {"brief": "contained by z"}},
+        ]
 
         rows = [row["agent"] for row in overview.fleet_rows({}, {"fleet": fleet})]
 
