@@ -230,7 +230,7 @@ class TestAgentPage:
         }
         controller.agent("ruff-swift", running=2, contained=held)
         expect(page.locator('[data-part="head"]')).to_contain_text("2 of 4")
-        expect(page.locator('[data-part="head"]')).to_contain_text("agent ruff-swift contained")
+        expect(page.locator('[data-part="head"]')).to_contain_text("Only observed: all work, by admin")
         page.screenshot(path=SCREENSHOTS / f"agent-{theme}-{width}.png", full_page=True)
 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

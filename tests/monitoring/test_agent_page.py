@@ -26,6 +26,19 @@ class TestServers:
         assert agent_page.servers("a", {"workers": workers})["more"] == 3
 
 
+class TestSwitch:
+    def test_is_the_one_that_the_agents_row_names(self) -> None:
+        told = [{"containment": name, "mode": "enforce", "tasks": None} for name in ("storm", "stop")]
+        snapshot = {"rules": {"containments": told}}
+
+        def found(name: str) -> Any:
+            return agent_page.switch({"contained": {"switch": name}}, snapshot)
+
+        assert found("stop")["name"] == "stop"
+        assert found("gone") is None
+        assert agent_page.switch({"contained": None}, snapshot) is agent_page.switch(None, None) is None
+
+
 class TestMoney:
     def test_reads_as_dollars(self) -> None:
         assert [agent_page.money(usd) for usd in (None, 0.0, 0.001, 0.25, 12.5)] == [

@@ -31,7 +31,7 @@ function writeFlag(element, words, flag) {
   write(words, flag?.brief ?? flag?.text ?? "");
   element.hidden = !words.textContent;
   element.dataset.state = flag?.state ?? "";
-  words.title = flag?.text ?? "";
+  words.title = words.textContent;
 }
 
 const lanes = new Rows("lanes", (f, row) => {
