@@ -221,13 +221,8 @@ class TestAgentPage:
         expect(page.locator("#live")).to_have_text("Live")
         expect(page.locator('[data-part="head"]')).to_contain_text("1 of 4")
         expect(page.locator('[data-part="counted"]')).to_contain_text("1 timeout")
-        held = {
-            "state": "enforce",
-            "switch": "storm",
-            "text": "agent ruff-swift contained",
-            "brief": "by storm",
-            "more": 0,
-        }
+        controller.rules = rules_to_look_at()
+        held = {"state": "observe", "switch": "rehearsal", "brief": "", "more": 0}
         controller.agent("ruff-swift", running=2, contained=held)
         expect(page.locator('[data-part="head"]')).to_contain_text("2 of 4")
         expect(page.locator('[data-part="head"]')).to_contain_text("Only observed: all work, by admin")
