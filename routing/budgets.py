@@ -8,7 +8,7 @@ reserved. A soft budget keeps nobody waiting: it presses on the choice of the ag
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -258,6 +258,11 @@ class Budgets(Generic[W]):
             reserved=account.reserved / MICRO,
             overshoot=max(0, account.spent + account.reserved - spec.micros) / MICRO,
         )
+
+    @property
+    def specs(self) -> Collection[BudgetSpec]:
+        """Return the budgets."""
+        return self._specs.values()
 
     def standings(self, now: float) -> Iterator[tuple[BudgetSpec, str, Standing]]:
         """Yield (budget, value, how it stands in the present period); one that counts all together in any case."""
