@@ -15,7 +15,7 @@ from routing import strategies
 from routing.estimates import Estimates
 from routing.fairness import FairShare
 from routing.flights import Flight, LiveTask
-from routing.gates import Gates, Refusal, Turned
+from routing.gates import OWN_BUDGET, Gates, Refusal, Turned
 from routing.lanes import Lane, LaneKey, Lanes, Place
 from routing.policies import Policies, PolicySpec
 from routing.roster import Roster, Seat
@@ -198,7 +198,7 @@ class Assignment:
         names, refused = self._allowed(task, lane, admission.admitted, now)
         excluded = {**admission.excluded, **{name: refusal.words for name, refusal in refused.items()}}
         if not names:
-            return _Nobody(next(iter(excluded.values()), ""), refused)
+            return _Nobody(next((_whose(*pair) for pair in excluded.items()), ""), refused)
         policy, occasion = task.policy, self._occasion(task, lane, now)
         candidates = self._candidates(names, task, now)
         ranked = strategies.rank(candidates, strategy=policy.strategy, occasion=occasion)
@@ -208,7 +208,7 @@ class Assignment:
             strategy=policy.strategy,
             candidates=(
                 *_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
-                *self._kept_back(admission.excluded, task, occasion, now),
+                *self._kept_back(excluded, task, occasion, now),
             ),
             waited_for=task.waited_for,
             shadow=_shadow(policy, candidates, occasion),
@@ -353,6 +353,11 @@ def _told(ranked: Sequence[Ranked], strategy: str, occasion: Occasion) -> tuple[
         }
         for r in ranked
     )
+
+
+def _whose(agent: str, words: str) -> str:
+    """Return why the agent is kept back, naming it where the words do not; a task's own budget speaks of no agent."""
+    return words if agent in words or words.startswith(OWN_BUDGET) else f"{agent}: {words}"
 
 
 def _shadow(policy: PolicySpec, candidates: Sequence[Candidate], occasion: Occasion) -> Mapping[str, Any] | None:

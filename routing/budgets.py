@@ -8,7 +8,7 @@ reserved. A soft budget keeps nobody waiting: it presses on the choice of the ag
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -259,6 +259,18 @@ class Budgets(Generic[W]):
             reserved=account.reserved / MICRO,
             overshoot=max(0, account.spent + account.reserved - spec.micros) / MICRO,
         )
+
+    def standings(self, now: float) -> Iterator[tuple[BudgetSpec, str, Standing]]:
+        """Yield (budget, value, how it stands in the present period); one that counts all together in any case."""
+        keys = dict.fromkeys(
+            AccountKey(spec.name, "", window(spec.period_s, now))
+            for spec in self._specs.values()
+            if spec.scope == "all"
+        )
+        for key in keys | dict.fromkeys(self._accounts):
+            spec = self._specs.get(key.budget)
+            if spec is not None and key.start == window(spec.period_s, now):
+                yield spec, key.value, self.standing(key.budget, key.value, now)
 
     def pressure(self, task: Charged, agent: str, now: float) -> dict[Unit, float]:
         """Return by unit the pressure of the soft budgets that speak of the attempt, without those that do not press.

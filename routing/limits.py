@@ -6,7 +6,7 @@ worker. Who is turned away waits for the limit (``wait``) and is called when the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +25,16 @@ class Blocked:
     words: str  # "limit crawl: 3 of 3 running"
     ready_at: float | None  # when a rate lets the next one begin; None: when an attempt ends
     reach: Reach  # whom else it keeps from beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitStanding:
+    """How a limit stands for one value of its ``per``."""
+
+    spec: LimitSpec
+    value: str
+    running: int  # 0 where it limits no number of attempts
+    tokens: float | None  # attempts that may begin at once, 0 to its burst; None without a rate
 
 
 class Holder(NamedTuple):
@@ -149,6 +159,18 @@ class Limits(Generic[W]):
     def running(self, key: LimitKey) -> int:
         """Return how many attempts hold a place of the limit."""
         return len(self._running.get(key, ()))
+
+    # ---- how they stand -----------------------------------------------------------------------------------------
+
+    def standings(self, now: float) -> Iterator[LimitStanding]:
+        """Yield how each limit stands for each value that is in use; one that counts all together in any case."""
+        keys = dict.fromkeys(LimitKey(spec.name) for spec in self._specs.values() if spec.per == "all")
+        keys |= dict.fromkeys(self._running) | dict.fromkeys(self._buckets.known())
+        for key in keys:
+            spec = self._specs.get(key.limit)
+            if spec is not None:
+                tokens = None if spec.rate is None else self._buckets.tokens(key, spec.rate, now)
+                yield LimitStanding(spec=spec, value=key.value, running=self.running(key), tokens=tokens)
 
     def _count(self, holder: Holder) -> list[tuple[LimitSpec, LimitKey]]:
         place = (holder.task.id, holder.attempt)

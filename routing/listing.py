@@ -57,7 +57,7 @@ def task_detail(task: Task) -> schemas.TaskDetail:
 def decisions(task: Task) -> schemas.DecisionsOut:
     """Return why each attempt of the task went to its agent."""
     return schemas.DecisionsOut(
-        task=task.pk, state=TaskState(task.state), detail=task.detail, attempts=_attempts(task.pk)
+        task=task.pk, state=TaskState(task.state), detail=waiting.detail(task), attempts=_attempts(task.pk)
     )
 
 

@@ -28,18 +28,30 @@ def _nobody(skilled: Sequence[AgentSpec], task: TaskSpec) -> Iterator[str]:
     if not skilled:
         version = f" v{task.version}" if task.version else ""
         yield f"Give an agent the skill {task.skill}{version}, or cancel the task."
+    lacking: dict[str, list[str]] = {}
     for agent in skilled:
-        reason = policy.exclusion(agent, task) or ""
-        if reason == "disabled":
-            yield f"Enable {agent.name}."
-        elif reason == "draining":
-            yield f"Let {agent.name} take work again: it is draining."
-        elif missing := policy.missing_label(agent.labels, task.labels):
-            yield f"Give an agent with the skill the label {missing}, or submit the task without it."
-        elif task.pinned:
-            yield f"It is pinned to {task.pinned}, which cannot take it; submitted without that, {agent.name} could."
+        if (reason := policy.exclusion(agent, task)) == policy.unmet_labels(agent, task):
+            lacking.setdefault(str(reason), []).append(agent.name)
         else:
-            yield f"It excludes {agent.name}; submitted without that, {agent.name} could take it."
+            yield _one(agent, reason, task)
+    for unmet, names in lacking.items():
+        who, one = (names[0], "it") if len(names) == 1 else (f"Each of {_listed(names)}", "one of them")
+        yield f"{who} {unmet}: give {one} that label, or submit the task without asking for it."
+
+
+def _one(agent: AgentSpec, reason: str | None, task: TaskSpec) -> str:
+    """Return what would let this agent take the task."""
+    if reason == "disabled":
+        return f"Enable {agent.name}."
+    if reason == "draining":
+        return f"Let {agent.name} take work again: it is draining."
+    if task.pinned:
+        return f"It is pinned to {task.pinned}, which cannot take it; submitted without that, {agent.name} might."
+    return f"It excludes {agent.name}; submitted without that, {agent.name} might take it."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
 
 
 def _held(held: str) -> Iterator[str]:
@@ -58,7 +70,6 @@ def _held(held: str) -> Iterator[str]:
 
 
 def _busy(able: Sequence[str], task: TaskSpec) -> Iterator[str]:
-    names = ", ".join(able[:TOLD]) + (f" and {len(able) - TOLD} more" if len(able) > TOLD else "")
-    yield f"A free slot: raise the capacity of {names}, or give another agent the skill {task.skill}."
+    yield f"A free slot: raise the capacity of {_listed(able)}, or give another agent the skill {task.skill}."
     if task.priority < 9:
         yield f"A higher priority than {task.priority} goes before what waits now."

@@ -41,5 +41,10 @@ class TestDetail:
     def test_says_how_far_it_is(self) -> None:
         assert words.detail("progress", {"fraction": 0.5, "message": "60 of 120 files"}) == "50 % · 60 of 120 files"
 
+    def test_says_which_attempt_went_on(self) -> None:
+        assert (
+            words.detail("dropped", {"detail": "codex answered first", "outcome": "canceled"}) == "codex answered first"
+        )
+
     def test_says_nothing_of_a_kind_it_does_not_know(self) -> None:
         assert words.detail("born", {"x": 1}) == ""

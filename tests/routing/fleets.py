@@ -32,6 +32,7 @@ class World:
         self.now = 0.0
         self.said: list[e.Effect] = []
         self.register(*(agents or (agent(),)), policies=policies, **rules)
+        self.threads = threads
         if threads:
             self.beat(threads=threads)
 
@@ -79,6 +80,7 @@ class World:
         """Let an attempt that was sent begin, and succeed after so long."""
         self.start(name, attempt)
         self.now += seconds
+        self.beat((name, attempt), threads=self.threads)
         return self.finish(name, attempt, **fields)
 
     def restart(self) -> None:
@@ -91,7 +93,7 @@ class World:
             flights = tuple(replace(flight) for flight in live.flights)
             restored = Restored(spec=live.spec, seq=live.seq, attempt=live.attempt, tries=live.tries, flights=flights)
             self._keep(self.fleet.restore(restored, self.now))
-        self.beat(threads=100)
+        self.beat(threads=self.threads)
 
     def waits(self, name: str = "x") -> str:
         """Return what the task waits for, in words."""

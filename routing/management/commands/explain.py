@@ -71,4 +71,6 @@ def _lines(told: Life, chosen: list[AttemptTold], why_not: str | None) -> Iterat
             yield f"  {explanation.why_not(attempt.choice, why_not)}"
     if told.now:
         yield f"Now: {told.now}"
-        yield from (f"  What would help: {line}" for line in told.helps)
+    if told.helps:
+        yield "What would help:"
+        yield from (f"  {line}" for line in told.helps)
