@@ -65,6 +65,11 @@ class LiveStep:
         """Return True if what follows counts it as not done."""
         return self.state == "skipped" and not self.passed
 
+    @property
+    def is_done(self) -> bool:
+        """Return True if what follows counts it as completed."""
+        return self.state == "completed" or self.passed
+
 
 @dataclass(slots=True, eq=False)
 class LiveRun:
