@@ -8,7 +8,7 @@ end (``fail_late``). Links and error links are steps that nobody waits for; whet
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,12 @@ def compile(canvas: Any, *, name: str, known: Collection[str] | None = None) -> 
 
     ``known`` are the names of the tasks that may be called, None for any. The run's output is the canvas's result.
     """
-    compiler = _Compiler()
+    return compile_named(canvas, name=name, known=known, names=())
+
+
+def compile_named(canvas: Any, *, name: str, known: Collection[str] | None = None, names: Iterable[str]) -> Graph:
+    """Return the same with these names for the first steps, in the order of the steps. Raises ``BadCanvas``."""
+    compiler = _Compiler(names)
     flow = compiler.part(read(canvas, known=known), Flow(), Scope())
     if not compiler.steps:
         raise BadCanvas("The canvas has no task in it.")
@@ -73,7 +78,8 @@ class Scope:
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
+        self._given = iter(names)
         self.steps: list[Step] = []
         self._edges = 0
         self._names: set[str] = set()
@@ -153,7 +159,7 @@ class _Compiler:
                 f"More than {MAX_EDGES:,} times one step waits for another. Put a single step between them."
             )
         step = Step(
-            name=self._name(label),
+            name=next(self._given, None) or self._name(label),
             kind="wait" if parts.get("pause") else "map" if parts.get("over") else "task",
             after=flow.after,
             needs="ended" if flow.when or not flow.after else "completed",

@@ -50,7 +50,7 @@ def arguments(task: Any, call: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict
     args, kwargs, failed = tuple(call["args"]), dict(call["kwargs"]), call.get("failed")
     if failed is None:
         return args, kwargs
-    error = next((each for each in failed["errors"] if each), {})
+    error: Mapping[str, Any] = next((each for each in failed["errors"] if each), {})
     task_id = str(error.get("task") or failed["step"])
     if not _takes_more_than_one(task, args, kwargs):
         return (task_id, *args), kwargs
@@ -111,7 +111,7 @@ def _result(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], job: Job) 
         "id": job.task_id, "root_id": job.task_id, "task": task.name, "args": list(args), "kwargs": kwargs,
         "retries": job.attempt - 1, "is_eager": True, "delivery_info": {"is_eager": True}, "hostname": job.agent,
     }  # fmt: skip
-    ended = tracer(job.task_id, args, kwargs, request)
+    ended = tracer(job.task_id, list(args), kwargs, request)
     if ended.info is None:
         return ended.retval
     raise _error(ended.info.retval, ended.info.state, args, kwargs)
@@ -120,7 +120,8 @@ def _result(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], job: Job) 
 def _error(raised: Any, state: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AgentFailed:
     """Return how an attempt ends that did not succeed."""
     if isinstance(raised, Retry):
-        if raised.sig is not None and (tuple(raised.sig.args), dict(raised.sig.kwargs)) != (args, dict(kwargs)):
+        again: Any = getattr(raised, "sig", None)
+        if again is not None and (tuple(again.args), dict(again.kwargs)) != (args, dict(kwargs)):
             return AgentFailed("The task asked to be tried again with other arguments, which a step cannot.")
         why = f": {raised.exc}" if raised.exc else ""
         return AgentFailed(f"The task asked to be tried again{why}", retryable=True, retry_in_s=_delay_s(raised.when))

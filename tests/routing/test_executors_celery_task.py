@@ -23,7 +23,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _current_app() -> Iterator[None]:
-    before = celery.current_app._get_current_object()
+    before: Any = celery.current_app._get_current_object()  # type: ignore[attr-defined]
     app.set_current()
     yield
     before.set_current()
