@@ -60,7 +60,7 @@ def _plain(step: Step, is_strict: bool) -> Step:
 
 class _Writer:
     def __init__(self, graph: Graph) -> None:
-        self._steps = graph.steps
+        self._steps, self._output = graph.steps, graph.output
         self._by_name = {step.name: step for step in graph.steps}
         self.order: list[str] = []  # of the steps, as compiling names them
         self._aside: dict[str, list[list[Step]]] = {}  # links and error links by the step that they belong to
@@ -77,7 +77,8 @@ class _Writer:
             self._aside.setdefault(first.after[0], []).append(part)
         if not main:
             raise _Inexpressible
-        return self._written(main, ())[0]
+        made, value = self._written(main, ())
+        return _group([made]) if self._output == [value] else made
 
     def _written(self, steps: Sequence[Step], given: tuple[Any, ...]) -> tuple[Signature, Any]:
         """Return the signature of the steps, and what it passes on."""
@@ -87,7 +88,7 @@ class _Writer:
         parts = _parts(steps, lambda step: not names.isdisjoint(step.after))
         if len(parts) > 1:
             both = [self._written(part, given) for part in parts]
-            return _signature("group", {"tasks": [each for each, _ in both]}), [value for _, value in both]
+            return _group([each for each, _ in both]), [value for _, value in both]
         return self._sequence(_cut(steps), given)
 
     def _sequence(self, parts: Sequence[Sequence[Step]], given: tuple[Any, ...]) -> tuple[Signature, Any]:
@@ -103,9 +104,10 @@ class _Writer:
                 continue
             if len(parts) == 1:
                 raise _Inexpressible  # neither one after the other nor side by side
-            made, value = self._written(part, given)
+            is_body = bool(given) and any(_takes(step, [given[0]]) for step in part)
+            made, value = self._written(part, ([given[0]],) if is_body else given)
             made["options"] = {**timing, **made["options"]}
-            tasks.append(made)
+            tasks.append(_chord_of_one(tasks.pop(), made) if is_body else made)
             given, timing = (value,), {}
         if timing or not tasks:
             raise _Inexpressible
@@ -122,6 +124,25 @@ class _Writer:
             linked, _ = self._written(part, (value,) if is_link else ())
             made["options"].setdefault("link" if is_link else "link_error", []).append(linked)
         return made, value
+
+
+def _takes(step: Step, value: Any) -> bool:
+    """Return whether the step is called with the value of what comes before it."""
+    if step.ask is None or step.over is not None:
+        return False
+    if step.ask.call is not None:
+        return list(step.ask.call["args"][:1]) == [value]
+    wanted = step.ask.input
+    return bool(wanted == value or (isinstance(wanted, Mapping) and wanted.get("previous") == value))
+
+
+def _group(tasks: list[Signature]) -> Signature:
+    return _signature("group", {"tasks": tasks})
+
+
+def _chord_of_one(member: Signature, body: Signature) -> Signature:
+    """Return the chord: in a chain a group of one would be its member, whose result is no list."""
+    return _signature("chord", {"kwargs": {}, "header": [member], "body": body})
 
 
 def _parts(steps: Sequence[Step], joins: Any) -> list[list[Step]]:
@@ -209,7 +230,7 @@ def _options(ask: Ask) -> dict[str, Any]:
 
 
 def _signature(task: str, kwargs: Mapping[str, Any], *, args: Sequence[Any] = ()) -> Signature:
-    is_part = task in ("chain", "group")
+    is_part = task in ("chain", "group", "chord")
     return {
         "task": f"celery.{task}" if is_part else task,
         "args": list(args),

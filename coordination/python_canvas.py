@@ -14,7 +14,7 @@ _MAPS = {"celery.map": "xmap", "celery.starmap": "xstarmap"}
 def code(canvas: Mapping[str, Any]) -> str:
     """Return the imports, and the canvas as the expression behind them."""
     body = _written(canvas)
-    plain = [name for name in ("chain", "group", "signature") if f"{name}(" in body]
+    plain = [name for name in ("chain", "chord", "group", "signature") if f"{name}(" in body]
     maps = [name for name in ("xmap", "xstarmap") if f"{name}(" in body]
     lines = [f"from celery import {', '.join(plain)}"] if plain else []
     lines += [f"from celery.canvas import {', '.join(maps)}"] if maps else []
@@ -29,6 +29,9 @@ def _written(canvas: Mapping[str, Any]) -> str:
         return _call(task.removeprefix("celery."), tasks if len(tasks) > 1 else [f"[{', '.join(tasks)}]"]) + _set(
             canvas
         )
+    if task == "celery.chord":
+        header = _bracketed("[", [_written(part) for part in kwargs["header"]], "]")
+        return _call("chord", [header, _written(kwargs["body"])]) + _set(canvas)
     if task in _MAPS:
         return _call(_MAPS[task], [_written(kwargs["task"]), repr(kwargs["it"])]) + _set(canvas)
     if task == AGENT_TASK:

@@ -79,6 +79,14 @@ class TestPrintCanvas:
         assert code is not None
         assert "    group(run_agent_task.s(skill='a'), run_agent_task.s(skill='b')),\n" in code
 
+    def test_prints_a_join_of_one(self) -> None:
+        joined = Ask(skill="join", input=["{{ steps.a.output }}"])
+
+        code = print_canvas(graph(task("a"), task("join", "a", ask=joined)))
+
+        assert code is not None
+        assert "chord([run_agent_task.s(skill='a')], run_agent_task.s(skill='join'))" in code
+
     def test_prints_countdowns_links_and_error_links(self) -> None:
         call = {"task": "shop.pay", "args": [1], "kwargs": {}, "options": {"countdown": 3, "queue": "q"}}
         links = {"link": [{"task": "shop.tell"}], "link_error": [{"task": "shop.mend", "args": [2]}]}
