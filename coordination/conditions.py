@@ -11,6 +11,7 @@ names may have hyphens::
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -40,6 +41,7 @@ _FRIENDLY = re.compile(
     r"(?P<keep>'(?:[^'\\]|\\.)*+'|`(?:[^`\\]|\\.)*+`|\"(?:[^\"\\]|\\.)*+\")"
     r"|(?P<sign>==|!=|<=|>=|<|>)(?P<space>\s*)(?P<value>-?\d+(?:\.\d+)?(?![\w.])|(?:true|false|null)\b(?![\w.(\[-]))"
     r"|(?P<name>[A-Za-z_]\w*(?:-\w+)+)"
+    r"|(?P<open>['\"`])"
 )
 
 
@@ -94,11 +96,23 @@ def _compiled(expression: str) -> Any:
 
 def _strict(found: re.Match[str]) -> str:
     """Return what JMESPath itself writes for the friendlier forms."""
+    if found["open"]:
+        raise BadCondition(f"{found.string!r}: the quote {found['open']} has no end.")
     if found["keep"]:
-        return found["keep"]
+        return _kept(found["keep"])
     if found["name"]:
         return f'"{found["name"]}"'
     return f"{found['sign']}{found['space']}`{found['value']}`"
+
+
+def _kept(quoted: str) -> str:
+    """Return what stands in quotes, known to be JSON where the quotes are backticks."""
+    if quoted.startswith("`"):
+        try:
+            json.loads(quoted[1:-1].replace("\\`", "`"))
+        except ValueError:
+            raise BadCondition(f"{quoted} is no JSON; text stands in single quotes: 'high'.") from None
+    return quoted
 
 
 def _check(node: Mapping[str, Any], expression: str, depth: int = 0) -> None:
@@ -107,6 +121,8 @@ def _check(node: Mapping[str, Any], expression: str, depth: int = 0) -> None:
         raise BadCondition(f"{expression[:40]!r} … is nested too deep.")
     if kind not in _ALLOWED:
         raise BadCondition(f"{expression!r}: {_LISTS.get(kind, kind)} cannot stand in a condition.")
+    if kind in _DOWN and node["children"][0]["type"] == "not_expression":  # JMESPath reads !a.b as (!a).b
+        raise BadCondition(f"{expression!r}: brackets belong behind the !, as in !(run.input.done).")
     if kind == "function_expression" and node["value"] not in FUNCTIONS:
         known = listed(sorted(FUNCTIONS), most=99)
         raise BadCondition(f"{expression!r}: there is no function {node['value']!r}; there are {known}.")

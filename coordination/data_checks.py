@@ -10,7 +10,7 @@ from typing import Any
 from coordination import shapes, templates
 from coordination.graph import Ask, Graph, Step
 from coordination.problems import Path, Problem
-from coordination.templates import BadTemplate, Reference
+from coordination.templates import OPEN, BadTemplate, Reference
 from routing.payloads import Misfit, misfits
 
 Schema = Mapping[str, Any]
@@ -33,7 +33,7 @@ def unknown_skill(skills: Skills, name: str, version: str, path: Path) -> Iterat
     """Yield that there is no such skill, or no such version of it."""
     if name not in skills:
         yield Problem(words=f"There is no skill '{name}'{near(name, skills)}.", path=path)
-    elif version and not any(shape.version == version for shape in skills[name]):
+    elif version and OPEN not in version and not any(shape.version == version for shape in skills[name]):
         known = ", ".join(shape.version for shape in skills[name])
         words = f"Skill '{name}' has no version {version}; there are {known}."
         yield Problem(words=words, path=(*path[:-1], "version"))
@@ -120,6 +120,8 @@ class Types:
 
 def _depends(misfit: Misfit, filled: Iterable[Path]) -> bool:
     """Return whether the misfit may vanish once the templates at these paths are filled in."""
+    if misfit.keyword == "additionalProperties":  # its path is that of the key, which stays
+        return False
     depth = len(misfit.path)
     within = [path for path in filled if path[:depth] == misfit.path]
     return any(len(path) == depth or misfit.keyword in _NOT_BELOW for path in within)

@@ -131,6 +131,7 @@ def ancestors(graph: Graph) -> Mapping[str, int]:
 
 def _of_ask(ask: Ask, path: Path) -> Iterator[Expression]:
     yield Expression((*path, "task"), ask.skill)
+    yield Expression((*path, "version"), ask.version)
     yield Expression((*path, "input"), ask.input)
     yield Expression((*path, "labels"), ask.labels)
     yield Expression((*path, "requires"), ask.requires)

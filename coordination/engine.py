@@ -10,8 +10,8 @@ accepted must not be told as started again.
                   ▼
                 completed failed canceled
 
-``kinds`` knows how each kind of step begins and ends, ``maps`` their items, ``undoing`` how runs end early, ``verbs`` what people ask,
-``turns`` who may run beside whom. Here all that is put in its order.
+``kinds`` knows how each kind of step begins and ends, ``maps`` their items, ``undoing`` how runs end early, ``verbs``
+what people ask, ``turns`` who may run beside whom. Here all that is put in its order.
 """
 
 from __future__ import annotations

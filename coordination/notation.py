@@ -7,7 +7,7 @@ A step's kind is the key that says what it does: ``task``, ``map``, ``choice``, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from coordination.durations import PATTERN
 from coordination.graph import MAX_ITEMS, MAX_STEPS, Kind, Needs, OnError, OnExpiry
@@ -16,9 +16,9 @@ from routing.retries import KINDS, Where
 
 Schema = dict[str, Any]
 
-KIND_KEYS: Mapping[str, Kind] = {  # in this order: a map has a task beside it
+KIND_KEYS: Mapping[str, Kind] = {  # in this order: a map and a call may have a task beside them
     "map": "map", "choice": "choice", "approval": "approval", "workflow": "workflow", "wait": "wait",
-    "compensate": "compensate", "task": "task", "call": "task",
+    "compensate": "compensate", "call": "task", "task": "task",
 }  # fmt: skip
 MAX_NAME = 100
 RULE_KEYS = ("attempts", "backoff", "factor", "max", "jitter", "to")
@@ -53,8 +53,9 @@ _RULE_PROPERTIES: Schema = {
     "jitter": {"type": "number", "minimum": 0, "maximum": 1, "description": "Waits are shorter by up to this share."},
     "to": {"enum": list(get_args(Where)), "description": "The agent that tries again."},
 }
+_RULE = _closed(_RULE_PROPERTIES)
 _RETRY: Schema = _closed(
-    {**_RULE_PROPERTIES, **{kind: _closed(_RULE_PROPERTIES) for kind in (EVERY_KIND, *KINDS)}},
+    {**_RULE_PROPERTIES, **dict.fromkeys((EVERY_KIND, *KINDS), _RULE)},
     description="One rule for every kind of error, or a rule per kind.",
 )
 _ASK: Schema = {
@@ -177,5 +178,23 @@ def json_schema() -> Schema:
         "title": "Workflow",
         **TOP,
         "properties": {**TOP["properties"], "steps": steps},
-        "$defs": {"step": {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in kinds]}, **kinds},
+        "$defs": {
+            "step": {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in kinds]},
+            **{name: _referring(schema) for name, schema in {**kinds, **_SHARED}.items()},
+        },
     }
+
+
+_SHARED: Mapping[str, Schema] = {"rule": _RULE, "retry": _RETRY, "undo": _UNDO["undo"]}
+
+
+def _referring(schema: Schema) -> Schema:
+    """Return the schema with references in place of what is shared."""
+    names = {id(shared): name for name, shared in _SHARED.items() if shared is not schema}
+
+    def copy(part: Any) -> Any:
+        if id(part) in names:
+            return {"$ref": f"#/$defs/{names[id(part)]}"}
+        return {key: copy(inner) for key, inner in part.items()} if isinstance(part, dict) else part
+
+    return cast(Schema, copy(schema))

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.utils import timezone
 
 from monitoring import queries, words
-from routing import waiting
+from routing import explanation, life, waiting
 from routing.artifacts import ArtifactError, Store
-from routing.models import TERMINAL, Artifact, Attempt, Decision, Task, TaskEvent
+from routing.explanation import Choice
+from routing.models import TERMINAL, Artifact, Attempt, Task, TaskEvent
 
 SHOWN_JSON = 64 * 1024  # characters; the rest is in the file to download
 OPEN_JSON = 2_000  # characters; longer ones are folded
@@ -71,9 +72,9 @@ def durations(task: Task, now: datetime) -> list[dict[str, Any]]:
 
 def attempts(task: Task) -> list[dict[str, Any]]:
     """Return the attempts, newest first, each with the decision behind it in words."""
-    decisions = {decision.attempt: decision for decision in Decision.objects.filter(task_id=task.id)}
+    choices = life.choices(task.id)
     rows = Attempt.objects.filter(task_id=task.id).order_by("-number")[:50]
-    return [{"attempt": row, "took": _took(row), "decision": _decision(decisions.get(row.number))} for row in rows]
+    return [{"attempt": row, "took": _took(row), "decision": _decision(choices.get(row.number))} for row in rows]
 
 
 def _took(attempt: Attempt) -> str:
@@ -82,17 +83,15 @@ def _took(attempt: Attempt) -> str:
     return words.duration((attempt.finished_at - attempt.started_at).total_seconds())
 
 
-def _decision(decision: Decision | None) -> dict[str, Any] | None:
-    if decision is None:
+def _decision(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
         return None
+    told = explanation.explain(choice)
     return {
-        "sentence": words.decision(decision.agent, decision.candidates, decision.exclusions),
-        "strategy": decision.strategy,
-        "candidates": [
-            {"agent": c.get("agent"), "score": words.number(float(c.get("score", 0))), "terms": words.terms(c)}
-            for c in decision.candidates
-        ],
-        "exclusions": decision.exclusions,
+        "sentence": told.summary,
+        "around": [line for line in (told.waited, told.hedge, told.shadow) if line],
+        "agents": told.agents,
+        "more": choice.more,
     }
 
 

@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.decorators import login_required, permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -15,14 +17,21 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from redis.exceptions import RedisError
 
-from monitoring import health, queries, task_page
+from monitoring import agent_page, health, limits_page, queries, task_page
 from monitoring import overview as live_page
-from routing import errors, lifecycle
+from routing import errors, lifecycle, registry
 from routing.artifacts import ArtifactError
-from routing.models import Artifact, Task, TaskState
+from routing.models import Agent, Artifact, Task, TaskState
 
 # A stored file is somebody else's: should a browser ever show it, then without scripts and without our origin.
 FILE_POLICY = "default-src 'none'; sandbox"
+
+ACTS: dict[str, tuple[dict[str, bool], str]] = {
+    "drain": ({"draining": True}, "It takes nothing new and finishes what it has."),
+    "resume": ({"draining": False}, "It takes tasks again."),
+    "enable": ({"enabled": True}, "It takes tasks again."),
+    "disable": ({"enabled": False}, "It takes nothing new. What runs on it goes on."),
+}
 
 
 @require_safe
@@ -46,11 +55,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 @never_cache
 def overview(request: HttpRequest) -> HttpResponse:
     """The live page."""
-    try:
-        snapshot, redis_is_there = health.snapshot(), True
-    except RedisError:
-        snapshot, redis_is_there = None, False
-    state = live_page.health(snapshot) if redis_is_there else live_page.no_redis()
+    snapshot, state = _snapshot()
     counters = (snapshot or {}).get("counters", {})
     context: dict[str, Any] = {
         "now": timezone.now(),
@@ -58,11 +63,66 @@ def overview(request: HttpRequest) -> HttpResponse:
         "is_live": snapshot is not None,
         "health": state,
         "counters": [(key, label, counters.get(key)) for key, label in live_page.COUNTERS],
-        "fleet": live_page.fleet_rows(queries.known_agents(), snapshot),
+        "fleet": live_page.fleet_rows(known := queries.known_agents(), snapshot),
+        "agents": len(known),
         "tasks": queries.recent_tasks(),
         "blank": {"finished_at": None},  # of the row templates, which the page's script fills
     }
     return render(request, "monitoring/overview.html", context)
+
+
+def _snapshot() -> tuple[dict[str, Any] | None, live_page.Health]:
+    """Return the controller's snapshot, None if there is none, and how things stand."""
+    try:
+        snapshot = health.snapshot()
+    except RedisError:
+        return None, live_page.no_redis()
+    return snapshot, live_page.health(snapshot)
+
+
+@require_safe
+@login_required
+@never_cache
+def agent(request: HttpRequest, name: str) -> HttpResponse:
+    """One agent: what it does, what it has shown, what is held against it."""
+    snapshot, state = _snapshot()
+    context = agent_page.context(_agent(name), snapshot)
+    return render(request, "monitoring/agent.html", context | {"health": state})
+
+
+def _agent(name: str) -> Agent:
+    found = Agent.objects.filter(name=name).first()
+    if found is None:
+        raise Http404(f"There is no agent called {name}. It may have been removed.")
+    return found
+
+
+@require_POST
+@login_required
+@permission_required("routing.change_agent", raise_exception=True)
+def act_on_agent(request: HttpRequest, name: str, act: str) -> HttpResponse:
+    """Drain, resume, enable or disable the agent, note in the admin's log who did it, and show its page again."""
+    if not request.user.is_staff:
+        raise PermissionDenied
+    row = _agent(name)
+    if act not in ACTS:
+        raise Http404(f"Nothing called {act} can be done to an agent.")
+    change, words = ACTS[act]
+    registry.set_state(row, **change)
+    said = f"{act}, on the agent's page"
+    LogEntry.objects.log_actions(request.user.pk, [row], CHANGE, change_message=said, single_object=True)
+    messages.success(request, f"Done: {act} {name}. {words}")
+    return redirect("agent", name)
+
+
+@require_safe
+@login_required
+@never_cache
+def limits(request: HttpRequest) -> HttpResponse:
+    """Containments, limits and budgets, and how each stands."""
+    snapshot, state = _snapshot()
+    context = limits_page.context(snapshot or {}) | {"is_live": snapshot is not None, "health": state}
+    return render(request, "monitoring/limits.html", context | {"at": (snapshot or {}).get("at")})
 
 
 @require_safe

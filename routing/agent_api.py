@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from routing import agent_schemas, listing, registration, registry, schemas
+from routing import agent_schemas, listing, registration, registry, schemas, scorecards
 from routing.access import Needs, caller
 from routing.models import Scope
+from routing.scorecard import Scorecard
 
 router = Router()
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): schemas.Problem}
@@ -42,6 +43,16 @@ def resume_agent(request: HttpRequest, name: str) -> schemas.AgentOut:
 def get_agent(request: HttpRequest, name: str) -> schemas.AgentOut:
     """Return one agent."""
     return listing.agent_out(registration.find(caller(request).tenant, name))
+
+
+@router.get(
+    "/agents/{name}/scorecard",
+    auth=reads_agents,
+    response={200: agent_schemas.ScorecardOut, **REFUSALS},
+)
+def get_scorecard(request: HttpRequest, name: str) -> Scorecard:
+    """Return what the agent has shown at each skill: what the router has learned of it, and what the ledger counts."""
+    return scorecards.scorecard(registration.find(caller(request).tenant, name))
 
 
 @router.put(

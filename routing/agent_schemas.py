@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from ninja import Field, Schema
 from pydantic import BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
@@ -49,3 +50,67 @@ class AgentIn(Schema):
 
 class AgentPatch(AgentIn):
     """What to change of an agent; what is left out stays."""
+
+
+class LearnedOut(Schema):
+    """What the router expects of the agent's next attempt at the skill; written every 5 seconds while it learns."""
+
+    success: float = Field(description="Chance, 0 to 1.")
+    success_sd: float = Field(description="Standard deviation of what is known about that chance.")
+    expected_s: float
+    p95_s: float | None = Field(description="Of successful attempts; null before the first.")
+    cost_usd: float = Field(description="Of one attempt.")
+    samples: int = Field(description="Attempts that ended. With 0 everything is borrowed from similar ones.")
+    learned_at: datetime | None = Field(description="When the last of them ended.")
+
+
+class CountedOut(Schema):
+    """What the ledger says of the attempts sent to the agent since ``since``."""
+
+    attempts: int
+    running: int
+    succeeded: int
+    failed: dict[str, int] = Field(description="Kind of error to number of attempts.")
+    other: int = Field(description="Canceled, or handed back.")
+    p50_s: float | None = Field(description="Of successful attempts.")
+    p95_s: float | None
+    cost_usd: float | None = Field(description="That the agent told of; null if it told nothing.")
+
+
+class BreakerOut(Schema):
+    """How a circuit breaker stands."""
+
+    state: Literal["closed", "open", "ejected", "half-open"]
+    words: str = Field(description="Empty while it is closed.")
+    until: datetime | None = Field(description="When the next attempt may try it.")
+    opens: int = Field(description="Times it opened, less those forgotten in quiet times.")
+    ejections: int = Field(description="Times it opened because its peers did better.")
+
+
+class RatedOut(Schema):
+    """What callers said of the outputs."""
+
+    mean: float | None = Field(description="0 to 1.")
+    ratings: int
+
+
+class CardOut(Schema):
+    """One agent at one skill."""
+
+    skill: str
+    version: str = Field(description="That is asked for; empty is any.")
+    learned: LearnedOut
+    counted: CountedOut
+    breaker: BreakerOut
+    feedback: RatedOut
+
+
+class ScorecardOut(Schema):
+    """What an agent has shown at its skills."""
+
+    agent: str
+    at: datetime
+    since: datetime = Field(description="Attempts sent from then on are counted; a day ago.")
+    is_cut: bool = Field(description="There were more than 10,000 attempts, so since is later than a day ago.")
+    breaker: BreakerOut = Field(description="Of the agent as a whole, for failures that span its skills.")
+    cards: list[CardOut]

@@ -8,14 +8,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from routing import events as e
 from routing import strategies
 from routing.estimates import Estimates
 from routing.fairness import FairShare
 from routing.flights import Flight, LiveTask
-from routing.gates import OWN_BUDGET, Gates, Turned
+from routing.gates import OWN_BUDGET, Gates, Refusal, Turned
 from routing.lanes import Lane, LaneKey, Lanes, Place
 from routing.policies import Policies, PolicySpec
 from routing.roster import Roster, Seat
@@ -23,6 +23,7 @@ from routing.strategies import Candidate, Occasion, Ranked
 
 KEPT_CANDIDATES = 8  # of a decision, best first
 KEPT_EXCLUSIONS = 8
+KEPT_BACK = 3  # free agents that a gate kept back are scored, up to so many
 SHORTLIST = 12  # of more free agents than this, only the best by what was reckoned before are weighed anew
 RANKED_S = 1.0  # that reckoning is so old at most
 KEPT_RANKINGS = 200
@@ -36,6 +37,12 @@ class Match:
     task: LiveTask
     decision: e.DecisionMade | None = None
     turned: Turned | None = None
+
+    @property
+    def makes_way(self) -> bool:
+        """Return whether another task of the lane comes first now."""
+        turned = self.turned
+        return turned is None or turned.ends or turned.rejects or turned.alone or turned.key is not None
 
 
 @dataclass(slots=True)
@@ -52,6 +59,13 @@ class _Ranking:
         self.uses += 1
         is_young = self.uses < max(50, len(self.names) // 4) and now < self.at + RANKED_S
         return is_young and self.able is able and self.strategy == strategy
+
+
+class _Nobody(NamedTuple):
+    """Why no free agent may take a task."""
+
+    words: str
+    refused: dict[str, Refusal]  # by agent; empty if breakers keep all of them away
 
 
 class Assignment:
@@ -88,20 +102,26 @@ class Assignment:
                 room -= 1
                 self._count(match.task, match.decision)
             yield match
-            contest.enter(lane)
+            if match.makes_way:
+                contest.enter(lane)
         if self._roster.free:  # the workers are full: try again when one frees. Agents name their lanes themselves
             self._lanes.hope(contest.left())
         self._lanes.drop_empty()
 
     def second(self, task: LiveTask, first: Flight, now: float) -> e.DecisionMade | None:
-        """Return the decision for a second attempt beside the first, or None if no other agent is free for it."""
+        """Return the decision for a second attempt beside the first, or None if no other agent is free for it.
+
+        An agent for whom somebody waits is not free for that.
+        """
         lane = self._lanes.lane(task.lane)
-        if self._lanes.waiting or self._roster.room() <= 0 or self._gates.turns_away(task, now):
+        if self._roster.room() <= 0 or self._gates.objection(task, now) is not None:
             return None
         free = self._free(lane, self._roster.served()) - {first.agent} - task.failed_on
+        free = frozenset(name for name in free if not self._lanes.is_waited_for(name))
         decision = self._decide(task, lane, free, now)
-        if decision is not None:
-            self._count(task, decision)
+        if not isinstance(decision, e.DecisionMade):
+            return None
+        self._count(task, decision)
         return decision
 
     def began(self, task: LiveTask) -> None:
@@ -128,27 +148,40 @@ class Assignment:
             self._lanes.hold(lane, "")
             task.waited_for = NO_SLOT
             return None
-        turned = self._gates.turns_away(task, now)
-        if turned is not None:
-            return self._turn_away(task, lane, turned)
+        objection = self._gates.objection(task, now)
+        if objection is not None:
+            return self._turned(task, lane, self._gates.turn_away(task, [objection], by_all=True))
+        if not task.waited_for and now > task.waiting_since:
+            task.waited_for = NO_SLOT
         decision = self._decide(task, lane, free, now)
-        if decision is not None:
+        if isinstance(decision, e.DecisionMade):
             self._lanes.hold(lane, "")
             return Match(task, decision=decision)
-        if task.spec.budget and task.waited_for.startswith(OWN_BUDGET):
-            return Match(task, turned=Turned(words=task.waited_for, ends=True))
+        if decision.refused:
+            return self._turned(task, lane, self._refused(task, lane, decision.refused, now))
+        task.waited_for = decision.words or task.waited_for
+        self._lanes.hold(lane, decision.words)
         if task.policy.when_shut == "fail" and (shut := self._shut(task, lane, now)):
             return Match(task, turned=Turned(words=f"no agent is healthy ({shut})", ends=True))
         return None
 
-    def _turn_away(self, task: LiveTask, lane: Lane, turned: Turned) -> Match | None:
+    def _refused(self, task: LiveTask, lane: Lane, refused: Mapping[str, Refusal], now: float) -> Turned:
+        """Return what follows when all agents that could begin the task now are kept from it."""
+        gives_up = all(refusal.is_final or refusal.is_rejection for refusal in refused.values())
+        others = lane.able - refused.keys()
+        if gives_up and others:
+            refused = {**refused, **self._gates.refusals(task, sorted(others), now)}
+        by_all = gives_up and len(refused) == len(lane.able)
+        return self._gates.turn_away(task, list(refused.values()), by_all=by_all)
+
+    def _turned(self, task: LiveTask, lane: Lane, turned: Turned) -> Match:
         task.waited_for = turned.words
-        self._lanes.hold(lane, turned.words)
+        match = Match(task, turned=turned)
         if turned.key is not None:
             lane.park(turned.key)
-        if turned.key is not None or turned.alone or turned.ends or turned.rejects or turned.cancels:
-            return Match(task, turned=turned)
-        return None
+        if turned.key is not None or not match.makes_way:
+            self._lanes.hold(lane, turned.words)
+        return match
 
     def _free(self, lane: Lane, served: frozenset[str] | None) -> frozenset[str]:
         able = lane.able & self._roster.free
@@ -159,26 +192,45 @@ class Assignment:
         admission = self._gates.breakers.admitted(lane.able, task.skill, now)
         return "; ".join(f"{name}: {words}" for name, words in admission.excluded.items()) if admission.is_shut else ""
 
-    def _decide(self, task: LiveTask, lane: Lane, free: frozenset[str], now: float) -> e.DecisionMade | None:
-        """Return the choice among the free agents, or None if none of them may take the task."""
+    def _decide(self, task: LiveTask, lane: Lane, free: frozenset[str], now: float) -> e.DecisionMade | _Nobody:
+        """Return the choice among the free agents, or why none of them may take the task."""
         admission = self._gates.admit(task, lane, free, now)
-        if not admission.admitted:
-            words = next(iter(admission.excluded.values()), "")
-            task.waited_for = words or task.waited_for
-            self._lanes.hold(lane, words)
-            return None
+        names, refused = self._allowed(task, lane, admission.admitted, now)
+        excluded = {**admission.excluded, **{name: refusal.words for name, refusal in refused.items()}}
+        if not names:
+            return _Nobody(next((_whose(*pair) for pair in excluded.items()), ""), refused)
         policy, occasion = task.policy, self._occasion(task, lane, now)
-        candidates = self._candidates(self._few(admission.admitted, task, lane, now), task, now)
+        candidates = self._candidates(names, task, now)
         ranked = strategies.rank(candidates, strategy=policy.strategy, occasion=occasion)
         return e.DecisionMade(
             policy=policy.name,
             revision=self.policies.revision,
             strategy=policy.strategy,
-            candidates=_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
+            candidates=(
+                *_told(ranked[:KEPT_CANDIDATES], policy.strategy, occasion),
+                *self._kept_back(excluded, task, occasion, now),
+            ),
             waited_for=task.waited_for,
             shadow=_shadow(policy, candidates, occasion),
-            **self._left_out(lane, {c.agent for c in candidates}, admission.excluded),
+            **self._left_out(lane, {c.agent for c in candidates}, excluded),
         )
+
+    def _allowed(
+        self, task: LiveTask, lane: Lane, admitted: frozenset[str], now: float
+    ) -> tuple[Collection[str], dict[str, Refusal]]:
+        """Return the agents worth a score that nothing keeps from the task, and what does of those asked.
+
+        Of many agents the likeliest are asked first, and the others only if it is none of them.
+        """
+        if not admitted:
+            return (), {}
+        few = self._few(admitted, task, lane, now)
+        refused = self._gates.refusals(task, sorted(few), now)
+        if len(refused) == len(few) < len(admitted):
+            refused |= self._gates.refusals(task, sorted(admitted.difference(few)), now)
+            left = admitted - refused.keys()
+            return (self._few(left, task, lane, now) if left else ()), refused
+        return ([name for name in few if name not in refused] if refused else few), refused
 
     def _occasion(self, task: LiveTask, lane: Lane, now: float) -> Occasion:
         spec, policy = task.spec, task.policy
@@ -220,8 +272,17 @@ class Assignment:
             p_sd=p_sd,
             cost_usd=estimates.expected_cost_usd(name, skill, listed_usd) if "cost" in asks else 0.0,
             chosen_at=self._chosen.get(name, 0),
-            failed_before=name in task.failed_on,
+            failed_before=name != task.stays_on if task.stays_on else name in task.failed_on,
         )
+
+    def _kept_back(
+        self, excluded: Mapping[str, str], task: LiveTask, occasion: Occasion, now: float
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield what some of those would have scored that a gate kept back: then it can be told what that costs."""
+        if excluded:
+            kept = self._candidates(list(islice(excluded, KEPT_BACK)), task, now)
+            ranked = strategies.rank(kept, strategy=task.policy.strategy, occasion=occasion)
+            yield from ({**told, "admitted": False} for told in _told(ranked, task.policy.strategy, occasion))
 
     def _few(self, free: AbstractSet[str], task: LiveTask, lane: Lane, now: float) -> Collection[str]:
         """Return the free agents that are worth a score: all of them, but of very many only the likeliest."""
@@ -288,9 +349,15 @@ def _told(ranked: Sequence[Ranked], strategy: str, occasion: Occasion) -> tuple[
             "agent": r.candidate.agent,
             "score": round(r.score, 6),
             "terms": {name: round(value, 6) for name, value in terms(r.candidate, occasion).items()},
+            **({"failed_before": True} if r.candidate.failed_before else {}),
         }
         for r in ranked
     )
+
+
+def _whose(agent: str, words: str) -> str:
+    """Return why the agent is kept back, naming it where the words do not; a task's own budget speaks of no agent."""
+    return words if agent in words or words.startswith(OWN_BUDGET) else f"{agent}: {words}"
 
 
 def _shadow(policy: PolicySpec, candidates: Sequence[Candidate], occasion: Occasion) -> Mapping[str, Any] | None:
@@ -340,4 +407,4 @@ class _Contest:
         return place.below, self._share.start_tag(tenant), place.arrival
 
     def _usual_s(self, skill: tuple[str, str], bucket: int) -> float:
-        return self._estimates.usual_s(skill, 2.0**bucket)
+        return self._estimates.usual_in(skill, bucket)

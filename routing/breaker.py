@@ -21,6 +21,7 @@ from routing import jitter
 
 Skill = tuple[str, str]  # (name, version)
 Cause = Literal["failures", "outlier"]
+State = Literal["closed", "open", "ejected", "half-open"]
 
 WHOLE: Skill = ("", "")  # in place of a skill: the agent as a whole
 
@@ -65,6 +66,7 @@ class Row(TypedDict):
     error: float  # 0..1, moving average
     seen: int  # attempts since it closed
     opens: int  # times it opened, less those forgotten, up to ``most_times``
+    ejections: int  # times it opened because its peers did better
     until: float | None  # None is closed; from this moment on it is half-open
     cause: Cause
     why: str  # it opened
@@ -83,6 +85,7 @@ class Breaker:
     error: float = 0.0
     seen: int = 0
     opens: int = 0
+    ejections: int = 0
     until: float | None = None
     cause: Cause = "failures"
     why: str = ""
@@ -100,6 +103,7 @@ class Breaker:
             error=row["error"],
             seen=row["seen"],
             opens=row["opens"],
+            ejections=row.get("ejections", 0),  # rows of earlier versions do not tell
             until=row["until"],
             cause=row["cause"],
             why=row["why"],
@@ -120,6 +124,7 @@ class Breaker:
             "error": self.error,
             "seen": self.seen,
             "opens": self.opens,
+            "ejections": self.ejections,
             "until": self.until,
             "cause": self.cause,
             "why": self.why,
@@ -142,6 +147,14 @@ class Breaker:
     def is_half_open(self, now: float) -> bool:
         """Return whether one probe may try, or does."""
         return self.until is not None and self.until <= now
+
+    def state(self, now: float) -> State:
+        """Return how it stands in a word."""
+        if self.until is None:
+            return "closed"
+        if self.until <= now:
+            return "half-open"
+        return "ejected" if self.cause == "outlier" else "open"
 
     def is_probe(self, task: str) -> bool:
         """Return whether an attempt of ``task`` decides about it."""
@@ -179,6 +192,7 @@ class Breaker:
             quiet = math.floor((now - self.calm_since) / rule.quiet_s)
             self.opens = max(0, self.opens - max(0, quiet))
         self.opens = min(self.opens + 1, rule.most_times)
+        self.ejections += cause == "outlier"
         base_s = rule.eject_s if cause == "outlier" else rule.open_s
         swing = rule.jitter * (2 * jitter.share(*name, self.opens) - 1)
         self.until = now + base_s * self.opens * (1 + swing)
@@ -189,6 +203,11 @@ class Breaker:
     def close(self, now: float) -> None:
         """Close it. Its openings are forgotten one by one from ``now`` on."""
         self.until, self.why, self.probe, self.calm_since = None, "", "", now
+
+    def tells(self, now: float) -> str:
+        """Return how it stands for a person who watches, "" if it is closed."""
+        is_free = self.is_half_open(now) and not self.probe
+        return "breaker half-open, the next attempt is its probe" if is_free else self.words(now)
 
     def words(self, now: float) -> str:
         """Return why nothing more may be given to the agent, "" if something may."""

@@ -46,6 +46,7 @@ class Breakers:
 
     def __init__(self, rule: BreakerRule | None = None) -> None:
         self.rule = rule or BreakerRule()
+        self.touched: set[str] = set()  # agents, since somebody last cleared it, for live pages
         self._breakers: dict[str, dict[Skill, Breaker]] = {}  # agent → skill, or WHOLE → breaker
         self._troubled: dict[str, int] = {}  # agent → how many of its breakers are not closed
         self._not_closed = 0
@@ -145,6 +146,13 @@ class Breakers:
         """Return whether nothing is held against the agent at this skill."""
         return agent not in self._troubled or all(b.is_closed for _, b in self._between(agent, skill))
 
+    def troubles(self, agent: str) -> list[tuple[Skill, Breaker]]:
+        """Return the breakers of the agent that are not closed, that of the whole agent first."""
+        if agent not in self._troubled:
+            return []
+        found = [(key, breaker) for key, breaker in self._breakers[agent].items() if not breaker.is_closed]
+        return sorted(found, key=lambda pair: pair[0])
+
     def admitted(self, able: frozenset[str], skill: Skill, now: float) -> Admission:
         """Return who of ``able`` may be given the skill's task now; the answer is kept until something changes.
 
@@ -192,6 +200,7 @@ class Breakers:
         ready = set()
         while (at := self.next_due()) is not None and at <= now:
             ready.add(heapq.heappop(self._timers)[1])
+        self.touched |= ready
         return ready
 
     # ---- keeping ------------------------------------------------------------------------------------------------
@@ -242,6 +251,7 @@ class Breakers:
 
     def _note_change(self, agent: str, key: Skill) -> None:
         self._changed[agent, key] = None
+        self.touched.add(agent)
         self._answers.clear()
 
     # ---- small things -------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ class BudgetSpec:
         """Return whether it depends on which agent gets the task."""
         return self.scope == "agent" or self.match.names_agents
 
+    @property
+    def reach(self) -> Literal["lane", "task"]:
+        """Return whether it concerns all tasks with the same requirements, or only some of them."""
+        return "task" if self.scope in ("run", "task") or self.match.names_priorities else "lane"
+
 
 class BudgetKey(NamedTuple):
     """A budget, for one value of its scope ("" for all)."""

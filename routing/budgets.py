@@ -8,9 +8,9 @@ reserved. A soft budget keeps nobody waiting: it presses on the choice of the ag
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from routing.amounts import MICRO, Unit, figure, left_of, micros, moment, window, window_end
 from routing.budget_rules import BudgetKey, BudgetSpec, Charged, Scope, key_of, meaning, need_of
@@ -47,6 +47,7 @@ class Lack:
     needed: int  # millionths
     ready_at: float | None  # when the period turns and there is enough; None: that does not help
     for_good: bool  # neither time nor the end of what runs will help, only a larger budget
+    reach: Literal["lane", "task"]  # whether it concerns all tasks with the same requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,7 @@ class Budgets(Generic[W]):
             needed=need,
             ready_at=turns_at if fits_once else None,
             for_good=need > left and (turns_at is None or not fits_once),
+            reach=spec.reach,
         )
 
     # ---- what runs ----------------------------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class Budgets(Generic[W]):
         self.settle(task, attempt, dict.fromkeys(get_args(Unit), 0.0), now)
 
     def close(self, scope: Scope, value: str) -> None:
-        """Forget what a task or run that has ended has spent, but for what it still holds; the ledger's rows stay.
+        """Forget what a task or run that has ended has spent, but for what it still holds.
 
         ``value`` is the task's id, or the run's ``run_of``.
         """
@@ -189,7 +191,24 @@ class Budgets(Generic[W]):
             key = AccountKey(name, value, 0.0)
             account = self._accounts.get(key)
             if account is not None and not account.reserved:
-                del self._accounts[key]
+                self._drop(key)
+
+    def forget_outdated(self, tasks: Container[str], now: float) -> None:
+        """Forget what was spent in periods that are over, and by tasks that are not among these."""
+        for key in [key for key, account in self._accounts.items() if not account.reserved]:
+            spec = self._specs[key.budget]
+            is_over = spec.period_s is not None and key.start < window(spec.period_s, now)
+            if is_over or (spec.scope == "task" and key.value not in tasks):
+                self._drop(key)
+
+    def _drop(self, key: AccountKey) -> None:
+        """Forget the account, also where it is kept."""
+        if self._accounts.pop(key).spent:
+            self._dirty[key] = _Account()
+
+    def rebuild(self, in_flight: Iterable[Reserved]) -> None:
+        """Hold what is in flight and nothing else. What is held already stays as it was reserved."""
+        self._hold_again([self._held.get((r.task.id, r.attempt), (r, []))[0] for r in in_flight])
 
     def _hold(self, reserved: Reserved) -> None:
         """Hold it in the accounts of the period it was reserved in."""
@@ -220,7 +239,7 @@ class Budgets(Generic[W]):
         for key in [key for key, account in self._accounts.items() if not account.reserved]:
             period_s = self._specs[key.budget].period_s
             if period_s is not None and key.start < window(period_s, now):
-                del self._accounts[key]
+                self._drop(key)
         self._pace.keep({BudgetKey(key.budget, key.value) for key in self._accounts})
         self._tidy_at = 2 * len(self._accounts) + KEPT_ACCOUNTS
 
@@ -240,6 +259,18 @@ class Budgets(Generic[W]):
             reserved=account.reserved / MICRO,
             overshoot=max(0, account.spent + account.reserved - spec.micros) / MICRO,
         )
+
+    def standings(self, now: float) -> Iterator[tuple[BudgetSpec, str, Standing]]:
+        """Yield (budget, value, how it stands in the present period); one that counts all together in any case."""
+        keys = dict.fromkeys(
+            AccountKey(spec.name, "", window(spec.period_s, now))
+            for spec in self._specs.values()
+            if spec.scope == "all"
+        )
+        for key in keys | dict.fromkeys(self._accounts):
+            spec = self._specs.get(key.budget)
+            if spec is not None and key.start == window(spec.period_s, now):
+                yield spec, key.value, self.standing(key.budget, key.value, now)
 
     def pressure(self, task: Charged, agent: str, now: float) -> dict[Unit, float]:
         """Return by unit the pressure of the soft budgets that speak of the attempt, without those that do not press.
@@ -303,6 +334,10 @@ class Budgets(Generic[W]):
             self._waiters.open_at(key, turns_at)
         return None
 
+    def close_for_now(self, key: BudgetKey) -> None:
+        """Say that nobody more is to be called before something of the budget comes free, or its period turns."""
+        self._waiters.close(key)
+
     def next_opening(self) -> float | None:
         """Return when ``opened`` should be asked at the latest, or None."""
         return self._waiters.next_opening()
@@ -310,7 +345,10 @@ class Budgets(Generic[W]):
     # ---- over restarts ------------------------------------------------------------------------------------------
 
     def changed(self) -> list[SpentRow]:
-        """Return the accounts that changed since the last call, to be kept with the same commit."""
+        """Return the accounts that changed since the last call, to be kept with the same commit.
+
+        One in which nothing was spent can be deleted.
+        """
         rows = [_row(key, account) for key, account in self._dirty.items()]
         self._dirty.clear()
         return rows

@@ -142,6 +142,27 @@ class Containments:
             if containment.mode == "observe":
                 self._observed.setdefault(containment.name, _Observed()).add(task)
 
+    def over(self, agent: str, tenant: str, skills: Iterable[str], now: float) -> list[Containment]:
+        """Return all in force that concern the agent, or a skill of its: those that hold first, of these the widest."""
+        if not self._all:
+            return []
+        groups = [
+            self._by_value.get(("everything", ""), ()),
+            self._by_value.get(("tenant", tenant), ()),
+            self._by_value.get(("agent", agent), ()),
+            *(self._matching(skill) for skill in skills if self._patterns),
+        ]
+        found = {c.name: c for group in groups for c in group if c.is_in_force(now)}
+        return sorted(found.values(), key=lambda c: c.mode != "enforce")
+
+    def holding(self, work: Work, now: float) -> list[Containment]:
+        """Return all that hold the work back from everybody."""
+        return [c for c in self._about(work, "", now) if c.mode == "enforce"]
+
+    def in_force(self, now: float) -> list[Containment]:
+        """Return all that are thrown and not released by time, by name."""
+        return sorted((c for c in self._all.values() if c.is_in_force(now)), key=lambda c: c.name)
+
     def observed(self, name: str) -> int:
         """Return how many tasks the switch would have held. Of very many, one that comes again later counts again."""
         seen = self._observed.get(name)

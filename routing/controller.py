@@ -22,7 +22,7 @@ import orjson
 import redis
 from django.db import DatabaseError, connection
 
-from routing import broker, celery_task, ledger, registry, rulebook
+from routing import broker, celery_task, ledger, reducers, registry, rulebook
 from routing import events as e
 from routing.failpoints import failpoint
 from routing.fleet import Fleet
@@ -123,6 +123,7 @@ class _Reign:
         self.bus = broker.client(BUS_S)
         self.line = Line(self.bus.connection_pool)
         self.fleet = Fleet()
+        self.others = reducers.make()
         row = ledger.controller_row()
         self.position = row.position
         self.live = Live(self.fleet, epoch=epoch, holder=controller.name, seq=row.commit_seq)
@@ -145,6 +146,7 @@ class _Reign:
         self.fleet.recall(ledger.memory())
         for restored in ledger.live():
             effects += self.fleet.restore(restored, now)
+        effects += self._grant([wish for other in self.others for wish in other.restore(now)], now)
         self._finish(effects, self.position, done=[], reset=True)
         while not self.controller.stopping.is_set():
             self._turn()
@@ -183,14 +185,42 @@ class _Reign:
             effects += self._take_tasks(now)
         if self._bus_is_up and len(entries) < BATCH:  # with everything heard, silence means something
             effects += self.fleet.due(now)
+        if self.others:
+            effects += self._consult(effects, now)
         self._finish(effects, position, done)
         self._tidy()
+
+    def _consult(self, effects: Sequence[e.Effect], now: float) -> list[e.Effect]:
+        """Tell the other reducers what happened, and do what they wish, until nobody wishes anything more."""
+        following = self._grant([wish for other in self.others for wish in other.due(now)], now)
+        heard = [x for x in (*effects, *following) if isinstance(x, e.Recorded)]
+        while heard:
+            wishes = [wish for other in self.others for wish in other.hear(heard, now)]
+            more = self._grant(wishes, now)
+            following += more
+            heard = [x for x in more if isinstance(x, e.Recorded)]
+        if following and self._bus_is_up:
+            assigned = self.fleet.due(now)
+            following += assigned + self._consult(assigned, now)
+        return following
+
+    def _grant(self, wishes: Sequence[reducers.Wish], now: float) -> list[e.Effect]:
+        """Do what another reducer wishes, and return what follows."""
+        effects: list[e.Effect] = []
+        for wish in wishes:
+            if isinstance(wish, reducers.Submission):
+                self._keep_call(wish.task.id, wish.input, wish.call)
+                effects += self.fleet.apply(e.Submitted(task=wish.task), now)
+            else:
+                effects += self.fleet.apply(wish, now)
+        return effects
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def _read(self) -> list[tuple[str, list[Any]]]:
         """Return the next stream entries as (id, facts); empty when nothing came or Redis is out of reach."""
-        due = self.fleet.next_due()
+        moments = [self.fleet.next_due(), *(other.next_due() for other in self.others)]
+        due = min((at for at in moments if at is not None), default=None)
         wait_s = self.controller._look_s if due is None else min(self.controller._look_s, due - self._now())
         try:
             if time.monotonic() - self._marked_at > MARK_S:
@@ -255,6 +285,7 @@ class _Reign:
         """Take in what the ledger holds for us: new tasks, requests, a changed registry."""
         self._looked_at = time.monotonic()
         effects = self._follow_registry(now) + self._take_tasks(now)
+        effects += self._grant([wish for other in self.others for wish in other.look(now)], now)
         for command in ledger.open_commands():
             if command.kind == "cancel" and self._can_act_on(command):
                 effects += self.fleet.apply(
@@ -305,6 +336,7 @@ class _Reign:
         """Commit, then publish. Nobody learns of anything that is not committed."""
         changed = any(isinstance(effect, e.Recorded) for effect in effects)
         learned = any(isinstance(effect, e.Remembered) for effect in effects)
+        learned = learned or any(other.has_news() for other in self.others)
         stale = time.monotonic() - self._renewed_at > RENEW_S
         if changed or learned or done or reset or stale:  # beats alone are read again after a restart
             failpoint("before_commit")
@@ -322,7 +354,9 @@ class _Reign:
         target = self.live.seq + step
         while True:
             try:
-                ledger.commit(effects, epoch=self.epoch, position=position, commit_seq=target, done=done)
+                ledger.commit(
+                    effects, epoch=self.epoch, position=position, commit_seq=target, done=done, others=self.others
+                )
                 break
             except DatabaseError as error:
                 log.warning("controller: the ledger cannot be written (%s); trying again", error)
@@ -331,6 +365,8 @@ class _Reign:
                     raise
                 if step and self._is_written(target):
                     break
+        for other in self.others:
+            other.committed()
         self.live.seq = target
         self._renewed_at = time.monotonic()
 

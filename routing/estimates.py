@@ -43,21 +43,30 @@ class Estimates:
         self.skills: dict[Skill, SkillRecord] = {}
         self.cells: dict[tuple[str, Skill], Cell] = {}
         self._changed: dict[Key, None] = {}
+        self._usual: dict[tuple[Skill, int | None], float] = {}
         self._p95: dict[Skill, float] = {}  # reckoned once after each observation
 
     # ---- what to expect -----------------------------------------------------------------------------------------
 
     def usual_s(self, skill: Skill, size: float | None = None) -> float:
         """Return the expected seconds of one attempt by a usual agent, > 0; of a usual size if none is given."""
+        return self.usual_in(skill, None if size is None else bucket_of(size))
+
+    def usual_in(self, skill: Skill, bucket: int | None) -> float:
+        """Return the same for a size bucket. Reckoned once between two observations: it is asked for all the time."""
+        known = self._usual.get((skill, bucket))
+        if known is None:
+            known = self._usual[skill, bucket] = self._usual_in(skill, bucket)
+        return known
+
+    def _usual_in(self, skill: Skill, bucket: int | None) -> float:
         fleet, known = self.fleet.usual, self.skills.get(skill)
         usual = fleet.value if fleet.count else UNKNOWN_S
         if known is None:
             return usual
         usual = known.usual.drawn_to(usual, DURATION_PRIOR)
-        if size is None:
-            return usual
-        bucket = known.buckets.get(bucket_of(size))
-        return usual if bucket is None else bucket.drawn_to(usual, DURATION_PRIOR)
+        of_size = None if bucket is None else known.buckets.get(bucket)
+        return usual if of_size is None else of_size.drawn_to(usual, DURATION_PRIOR)
 
     def predicted_s(self, agent: str, skill: Skill, size: float | None = None) -> float:
         """Return the expected seconds of one attempt by ``agent`` that succeeds, > 0."""
@@ -190,6 +199,7 @@ class Estimates:
     def restore(self, slices: Mapping[str, Any]) -> None:
         """Take up what snapshots told: all predictions are the same to the last bit. None values are skipped."""
         self._p95.clear()
+        self._usual.clear()
         for text, value in slices.items():
             kind, *names = json.loads(text)
             if value is None:
@@ -236,6 +246,7 @@ class Estimates:
             bucket.add(usual)
         of_skill.usual.add(usual)
         self.fleet.usual.add(usual)
+        self._usual.clear()
 
     def _ended(self, agent: str, skill: Skill, good: float, cost_usd: float | None, now: float) -> None:
         """Count an attempt's outcome, 1 or 0, and its price everywhere."""
@@ -294,6 +305,7 @@ class Estimates:
         for key in [key for key in self.cells if key[1] == skill]:
             self._drop_cell(key)
         del self.skills[skill]
+        self._usual.clear()
         self._p95.pop(skill, None)
         self._changed["skill", *skill] = None
 

@@ -38,10 +38,11 @@ WORK_LEASE_S = 10.0  # a working attempt has to be heard of within
 RESUMED_LEASE_S = 6.0  # likewise after a take-over, which took some time already: two beats
 TIMEOUT_GRACE_S = 5.0  # the worker ends an attempt at its time-out; this is for when it does not
 CANCEL_GRACE_S = 30.0  # likewise for an attempt that was asked to stop
-LOOK_AGAIN_S = 30.0  # a task that waits for its own budget looks again by itself
+LOOK_AGAIN_S = 10.0  # a task that stepped aside looks again by itself: an agent it could take may be free
 MAX_ASSIGNMENTS = 1_000  # of one task: retries it asks for, hand-backs and starts that never happen have an end
 SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its worker takes no other task with it
 HEDGE_RATIO, HEDGE_S = 3.0, 0.2  # a second attempt flies no sooner than after so many times what is usual, and so long
+HEDGE_AGAIN_S = 1.0  # and where the fleet cannot spare it, the next look is no sooner than after so long
 REMEMBER_S = 5.0  # what was learned is kept for the next controller so often
 ENDS = frozenset({"completed", "failed", "canceled", "requeued", "dropped"})  # of an attempt
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
@@ -73,6 +74,7 @@ class Fleet:
 
     def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
         """Return what follows from ``fact`` at ``now``. A fact about something unknown or stale follows in nothing."""
+        self._count_restored(now)
         handler = _HANDLERS[type(fact)]
         handler(self, fact, now)
         return self._drain()
@@ -80,11 +82,7 @@ class Fleet:
     def due(self, now: float) -> list[e.Effect]:
         """Return what is to be done at ``now``: leases and delays that ended, and every assignment now possible."""
         self.roster.forget_silent(now)
-        if self._is_restored:
-            self._is_restored = False
-            self.gates.rebuild(self.tasks, now)
-        for called in self.gates.calls(now):
-            self._call(called, now)
+        self._count_restored(now)
         while self._timers and self._timers[0][0] <= now:
             at, task_id = heapq.heappop(self._timers)
             task = self.tasks.get(task_id)
@@ -92,15 +90,23 @@ class Fleet:
                 task.look_at = math.inf
                 self._task_due(task, now)
                 self._watch(task)
+        self._assign(now)
+        while self.gates.has_room(now):  # somebody made room meanwhile for those who wait for it
+            self._assign(now)
+        self._out += self.gates.changes()
+        if now >= self._remember_at:
+            self._remember()
+        return self._drain()
+
+    def _assign(self, now: float) -> None:
+        """Give waiting tasks to free agents, after calling those whom something kept from beginning until now."""
+        for called in self.gates.calls(now):
+            self._call(called, now)
         for match in self.assignment.matches(self.tasks, now):
             if match.decision is not None:
                 self._launch(match.task, match.decision, now)
             elif match.turned is not None:
                 self._turn_away(match.task, match.turned, now)
-        self._out += self.gates.changes()
-        if now >= self._remember_at:
-            self._remember()
-        return self._drain()
 
     def next_due(self) -> float | None:
         """Return when ``due`` should be called at the latest, or None if nothing is scheduled."""
@@ -132,6 +138,13 @@ class Fleet:
                 self._send(task, flight)
         return self._drain()
 
+    def _count_restored(self, now: float) -> None:
+        """Count what was taken up, before anything of it ends."""
+        if self._is_restored:
+            self._is_restored = False
+            self.gates.rebuild(self.tasks, now)
+            self._cancel_contained(now)
+
     @property
     def is_pressed(self) -> bool:
         """Return True if somebody waits who could be served: then it matters at once that a slot is free again."""
@@ -155,10 +168,15 @@ class Fleet:
             self.estimates.forget(agent)
         self.assignment.share.weights = fact.weights
         self.assignment.policies = Policies(fact.policies, revision=fact.revision)
-        for task in self.tasks.values():
-            task.policy = self.assignment.policies.of(task.spec)
         cancelling = self.gates.configure(fact, now)
         self.gates.rebuild(self.tasks, now)
+        for task in self.tasks.values():
+            task.policy = self.assignment.policies.of(task.spec)
+            if task.is_aside:
+                self._wait(task, now)
+            elif task.phase == "waiting":
+                self._limit_wait(task, now)
+                self._watch(task)
         if cancelling:
             self._cancel_contained(now)
 
@@ -321,7 +339,7 @@ class Fleet:
         if task.spec.deadline is not None and task.spec.deadline <= now:
             self._fail(task, {"kind": "deadline", "message": "its deadline passed while it waited"}, now)
         elif now >= task.give_up_at:
-            message = f"it waited longer than {task.policy.wait_s:g} s for {task.waited_for or 'an agent'}"
+            message = f"it waited longer than {task.wait_s:g} s for {task.waited_for or 'an agent'}"
             self._fail(task, {"kind": "deadline", "message": message}, now)
         elif task.delayed_until is not None and task.delayed_until <= now:
             self._wait(task, now)
@@ -388,10 +406,15 @@ class Fleet:
             task.waited_for = "the fleet's account of retries"
             self._delay(task, now + pause_s)
             return
-        task.owes, task.delayed_until = "", None
-        task.give_up_at = math.inf if task.policy.wait_s is None else now + task.policy.wait_s
+        task.owes, task.delayed_until, task.is_aside = "", None, False
         self.lanes.add(task.lane, task.spec, now, bucket=bucket_of(task.spec.size))
+        self._limit_wait(task, now)
         self._watch(task)
+
+    def _limit_wait(self, task: LiveTask, since: float) -> None:
+        """See to it that the task gives up when it has waited as long as its policy says."""
+        task.waiting_since = min(task.waiting_since, since)
+        task.give_up_at = math.inf if task.wait_s is None else task.waiting_since + task.wait_s
 
     def _delay(self, task: LiveTask, until: float) -> None:
         task.delayed_until = until
@@ -400,13 +423,14 @@ class Fleet:
     def _step_aside(self, task: LiveTask, now: float) -> None:
         """Let the task out of its lane, so that it keeps nobody back; it is called, or looks again by itself."""
         self.lanes.remove(task.lane, task.spec.id)
+        task.is_aside = True
         self._delay(task, now + LOOK_AGAIN_S)
 
     def _call(self, called: Called, now: float) -> None:
         """Let somebody try again who was turned away."""
         if called.task:
             task = self.tasks.get(called.task)
-            if task is not None and task.phase == "delayed":
+            if task is not None and task.is_aside:
                 self._wait(task, now)
         elif called.lane is None:
             self.lanes.hope()
@@ -430,7 +454,7 @@ class Fleet:
     def _hedge(self, task: LiveTask, first: Flight, now: float) -> None:
         """Send a second attempt to another agent, if the fleet can spare it; look again later if it cannot now."""
         hedging = task.policy.hedging
-        first.hedge_at = now + first.late_s
+        first.hedge_at = now + max(first.late_s, HEDGE_AGAIN_S)
         if task.tries + 1 >= task.spec.max_attempts or task.cancel_asked_at is not None:
             return
         if len(task.flights) > 1 or self._hedged + 1 > hedging.share * self._attempts + 1:
@@ -449,7 +473,7 @@ class Fleet:
 
     def _launch(self, task: LiveTask, decision: e.DecisionMade, now: float) -> None:
         """Reserve a slot of the chosen agent for the task, and send it there."""
-        waited = now - self.lanes.lane(task.lane).since(task.spec.id)
+        waited = now - task.waiting_since
         self.lanes.remove(task.lane, task.spec.id)
         flight = self._fly(task, decision, now)
         data = {"agent": flight.agent, "attempt": flight.attempt, "waited_s": round(waited, 6)}
@@ -459,6 +483,7 @@ class Fleet:
     def _fly(self, task: LiveTask, decision: e.DecisionMade, now: float) -> Flight:
         agent = str(decision.candidates[0]["agent"])
         task.attempt += 1
+        task.waited_for, task.waiting_since, task.give_up_at = "", math.inf, math.inf
         self._attempts += 1
         flight = Flight(task.spec.id, task.attempt, agent, now)
         self._predict(task, flight)
@@ -492,8 +517,8 @@ class Fleet:
     def _attempt_failed(self, task: LiveTask, flight: Flight, error: e.Error, now: float) -> None:
         """End the attempt by its fault: another one follows if it is worth it and the limit allows."""
         task.tries += 1
-        task.failed_on.add(flight.agent)
         kind = error.get("kind", "agent")
+        self._choose_where(task, flight.agent, kind)
         outcome = "lost" if kind == "lost" else "failed"
         if kind == "lost":
             self._suspect(task, task.losses + 1)
@@ -507,9 +532,16 @@ class Fleet:
         else:
             self._try_again(task, flight, error, kind, now)
 
+    def _choose_where(self, task: LiveTask, agent: str, kind: str) -> None:
+        """Note which agents are liked less, or more, for the next attempt."""
+        where = task.retries.rule(kind).on
+        task.stays_on = agent if where == "same" else ""
+        if where == "another":
+            task.failed_on.add(agent)
+
     def _try_again(self, task: LiveTask, flight: Flight, error: e.Error, kind: str, now: float) -> None:
         """Let the task wait for another attempt, or fail if it has had its last."""
-        retries, most = task.policy.retries, task.spec.max_attempts
+        retries, most = task.retries, task.spec.max_attempts
         delay_s = next_delay_s(retries, kind, task.tries, task.spec.id, limit=most)
         if delay_s is None:
             most = min(most, retries.rule(kind).attempts or most)
@@ -580,6 +612,8 @@ class Fleet:
                 self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
         elif task.delayed_until is None:
             self.lanes.remove(task.lane, task.spec.id)
+        if task.is_aside:
+            self.gates.stop_waiting(task)
         self.gates.over(task)
         del self.tasks[task.spec.id]
 

@@ -10,6 +10,7 @@ from typing import Literal
 from routing.events import TaskSpec
 from routing.lanes import LaneKey
 from routing.policies import PolicySpec
+from routing.retries import RetryPolicy
 
 Phase = Literal["waiting", "delayed", "assigned", "working"]
 
@@ -46,14 +47,27 @@ class LiveTask:
     unstarted: int = 0  # assignments in a row that never began
     flights: list[Flight] = field(default_factory=list)  # the attempt in flight, and a hedge beside it
     delayed_until: float | None = None
+    is_aside: bool = False  # delayed because what it waits for concerns it alone; called when that may have changed
     look_at: float = math.inf  # when ``due`` looks at it next
     losses: int = 0  # attempts that were lost with their worker
     cancel_asked_at: float | None = None
     failed_on: set[str] = field(default_factory=set)  # agents
+    stays_on: str = ""  # the agent that is to try it again
     waited_for: str = ""  # what kept it from beginning when it was looked at last, in words
     used: dict[str, float] = field(default_factory=dict)  # of its own budget, by unit
     owes: str = ""  # the kind of error whose retry the fleet's account has not paid for yet
+    waiting_since: float = math.inf  # it could begin, but for what it waits for
     give_up_at: float = math.inf  # when it has waited too long
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """Return by which rules it is tried again: its own, or its policy's."""
+        return self.spec.retries or self.policy.retries
+
+    @property
+    def wait_s(self) -> float | None:
+        """Return how long it may wait, None for any time."""
+        return self.policy.wait_s if self.spec.wait_s is None else self.spec.wait_s
 
     @property
     def phase(self) -> Phase:

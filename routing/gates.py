@@ -6,15 +6,15 @@ Whoever is turned away is called again by ``calls`` when that may have changed, 
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from routing import events as e
 from routing.breakers import Admission, Breakers
-from routing.budgets import Budgets, Reserved
+from routing.budgets import Budgets, Lack, Reserved
 from routing.containment import Containments
 from routing.estimates import Estimates
 from routing.flights import Flight, LiveTask
@@ -25,6 +25,7 @@ from routing.retries import RetryBudget
 
 RETRY_ACCOUNT = "account"
 OWN_BUDGET = "the task's own budget"
+CALLED_TASKS = 100  # of those that wait for the same limit or budget by themselves, at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,26 @@ class Turned:
     cancels: str = ""  # a running task that makes room for it by being canceled
     alone: bool = False  # only this task is concerned, so it steps aside
     key: str | None = None  # only tasks with this concurrency key are concerned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a task may not begin, anywhere or on one agent."""
+
+    words: str
+    blocked: Blocked | None = None  # by a limit
+    lack: Lack | None = None  # in a budget
+    is_own: bool = False  # the task's own budget does not allow it, so it never will
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether neither time nor the end of what runs will help."""
+        return self.is_own or (self.lack is not None and self.lack.for_good)
+
+    @property
+    def is_rejection(self) -> bool:
+        """Return whether the task is not to wait for it."""
+        return self.blocked is not None and self.blocked.on_full == "reject"
 
 
 class Called(NamedTuple):
@@ -61,9 +82,7 @@ class Gates:
         self._has_limits = self._has_budgets = self._has_containments = False
         self._spent: list[tuple[str, str, float, float]] = []  # as remembered, until the budgets are known
         self._rates: list[tuple[str, str, float]] = []
-        self._looks: list[tuple[float, int, LaneKey]] = []  # when lanes whose agents were all turned away look again
-        self._looks_made = 0
-        self._called: list[Called] = []
+        self._listed_usd: dict[str, float] = {}  # agent → what it says an attempt costs
 
     def configure(self, fact: e.RegistryChanged, now: float) -> list[str]:
         """Follow the registry. Return the names of containments that are new and cancel what runs."""
@@ -72,26 +91,80 @@ class Gates:
         new = self.containments.replace(fact.containments)
         self._has_limits, self._has_budgets = bool(fact.limits), bool(fact.budgets)
         self._has_containments = bool(fact.containments)
+        self._listed_usd = {spec.name: spec.cost_usd for spec in fact.agents if spec.cost_usd}
         self.breakers.keep({spec.name for spec in fact.agents})
         self.outliers.keep({spec.name for spec in fact.agents})
         return [c.name for c in new if c.mode == "enforce" and c.cancel_running]
 
     # ---- may it begin? ------------------------------------------------------------------------------------------
 
-    def turns_away(self, task: LiveTask, now: float) -> Turned | None:
+    def objection(self, task: LiveTask, now: float) -> Refusal | None:
         """Return what keeps the task from beginning, whichever agent would get it, or None."""
         if self._has_containments and (held := self.containments.denies(task.spec, "", now)):
-            return Turned(words=held.words())
+            return Refusal(words=held.words())
         if task.spec.budget and (words := self._lacks_of_its_own(task, {"attempts": 1.0})):
-            return Turned(words=words, ends=True)
+            return Refusal(words=words, is_own=True)
         if self._has_limits and (blocked := self.limits.blocks(task.spec, None, now)):
-            return self._blocked(task, blocked)
+            return Refusal(words=blocked.words, blocked=blocked)
         if self._has_budgets and (lack := self.budgets.lacks(task.spec, None, {}, now)):
-            if lack.for_good:
-                return Turned(words=lack.words, ends=True)
-            self.budgets.wait(Called(None, task=task.spec.id), (task.spec.created_at,), [lack])
-            return Turned(words=lack.words, alone=True)
+            return Refusal(words=lack.words, lack=lack)
         return None
+
+    def admit(self, task: LiveTask, lane: Lane, free: frozenset[str], now: float) -> Admission:
+        """Return who of ``free`` breakers let have the task, and why not the others."""
+        admission = self.breakers.admitted(lane.able, task.skill, now)
+        if not admission.excluded:
+            return Admission(admitted=free, excluded={}, ignored=admission.ignored)
+        excluded = {name: words for name, words in admission.excluded.items() if name in free}
+        return Admission(admitted=free - admission.excluded.keys(), excluded=excluded, ignored=admission.ignored)
+
+    def refusals(self, task: LiveTask, agents: Iterable[str], now: float) -> dict[str, Refusal]:
+        """Return by agent what keeps the task from beginning on just this one, for those where something does."""
+        if not (self._has_containments or self._has_limits or self._has_budgets or task.spec.budget):
+            return {}
+        return {name: refusal for name in agents if (refusal := self._refusal(task, name, now)) is not None}
+
+    def _refusal(self, task: LiveTask, agent: str, now: float) -> Refusal | None:
+        if task.spec.budget and (words := self._lacks_of_its_own(task, self.expected(task, agent))):
+            return Refusal(words=words, is_own=True)
+        if self._has_containments and (held := self.containments.denies(task.spec, agent, now)):
+            return Refusal(words=held.words())
+        if self._has_limits and self.limits.is_per_agent(task.spec):
+            blocked = self.limits.blocks(task.spec, agent, now)
+            if blocked is not None:
+                return Refusal(words=blocked.words, blocked=blocked)
+        if self._has_budgets and (lack := self.budgets.lacks(task.spec, agent, self.expected(task, agent), now)):
+            return Refusal(words=lack.words, lack=lack)
+        return None
+
+    def turn_away(self, task: LiveTask, refusals: Collection[Refusal], *, by_all: bool) -> Turned:
+        """Return what follows for a task that is refused; whoever has to wait is called when that may change.
+
+        ``by_all`` says that the refusals are those of all agents that could ever do it.
+        """
+        words = next(iter(refusals)).words
+        if by_all and all(refusal.is_final for refusal in refusals):
+            return Turned(words=words, ends=True)
+        if by_all and not task.attempt and all(refusal.is_rejection for refusal in refusals):
+            return Turned(words=words, rejects=True)
+        blocked = [refusal.blocked for refusal in refusals if refusal.blocked is not None]
+        lacks = [refusal.lack for refusal in refusals if refusal.lack is not None]
+        own = task.spec.concurrency_key if by_all and len(blocked) == 1 and blocked[0].reach == "key" else None
+        reaches: list[str] = [*(b.reach for b in blocked), *(lack.reach for lack in lacks)]
+        is_alone = any(refusal.is_own for refusal in refusals) or any(reach != "lane" for reach in reaches)
+        who = Called(None, task=task.spec.id) if is_alone and own is None else Called(task.lane, own)
+        if blocked:
+            self.limits.wait(who, (task.spec.created_at,), blocked)
+        if lacks:
+            self.budgets.wait(who, (task.spec.created_at,), lacks)
+        cancels = [self.limits.oldest_running(b.key) or "" for b in blocked if b.on_full == "cancel_oldest"]
+        return Turned(words=words, key=own, alone=bool(who.task), cancels=cancels[0] if cancels else "")
+
+    def stop_waiting(self, task: LiveTask) -> None:
+        """Call the task, which had stepped aside, no more."""
+        who = Called(None, task=task.spec.id)
+        self.limits.stop_waiting(who)
+        self.budgets.stop_waiting(who)
 
     def _lacks_of_its_own(self, task: LiveTask, expected: Mapping[str, float]) -> str:
         """Return in words which of the task's own caps another attempt would break, "" if none."""
@@ -104,54 +177,16 @@ class Gates:
                 )
         return ""
 
-    def _blocked(self, task: LiveTask, blocked: Blocked) -> Turned:
-        if blocked.on_full == "reject":
-            return Turned(words=blocked.words, rejects=True)
-        own = task.spec.concurrency_key
-        key = own if own and blocked.key.value == f"{task.spec.tenant}/{own}" else None
-        self.limits.wait(Called(task.lane, key), (task.spec.created_at,), [blocked])
-        oldest = self.limits.oldest_running(blocked.key) if blocked.on_full == "cancel_oldest" else None
-        return Turned(words=blocked.words, key=key, cancels=oldest or "")
-
-    def admit(self, task: LiveTask, lane: Lane, free: frozenset[str], now: float) -> Admission:
-        """Return who of ``free`` may be given the task, and why not the others."""
-        admission = self.breakers.admitted(lane.able, task.skill, now)
-        excluded = {name: words for name, words in admission.excluded.items() if name in free}
-        left = free - admission.excluded.keys() if admission.excluded else free
-        if self._has_containments or self._has_limits or self._has_budgets or task.spec.budget:
-            turned = {name: words for name in sorted(left) if (words := self._turns_agent_away(task, name, now))}
-            excluded |= turned
-            left = left - turned.keys()
-        return Admission(admitted=left, excluded=excluded, ignored=admission.ignored)
-
-    def _turns_agent_away(self, task: LiveTask, agent: str, now: float) -> str:
-        if task.spec.budget and (words := self._lacks_of_its_own(task, self.expected(task, agent))):
-            return words
-        if self._has_containments and (held := self.containments.denies(task.spec, agent, now)):
-            return held.words()
-        if self._has_limits and self.limits.is_per_agent(task.spec):
-            blocked = self.limits.blocks(task.spec, agent, now)
-            if blocked is not None:
-                self._look_again(task.lane, blocked.ready_at)
-                return blocked.words
-        if self._has_budgets and (lack := self.budgets.lacks(task.spec, agent, self.expected(task, agent), now)):
-            self._look_again(task.lane, lack.ready_at)
-            return lack.words
-        return ""
-
-    def _look_again(self, lane: LaneKey, at: float | None) -> None:
-        """Call the lane at ``at``; the end of an attempt on the agent calls it anyway."""
-        if at is not None:
-            self._looks_made += 1
-            heapq.heappush(self._looks, (at, self._looks_made, lane))
-
     def expected(self, task: LiveTask, agent: str) -> dict[str, float]:
-        """Return what an attempt of the task on the agent is expected to use, by unit."""
-        return {
-            "usd": self._estimates.expected_cost_usd(agent, task.skill),
+        """Return what an attempt of the task on the agent is expected to use, by unit; what nobody knows is missing."""
+        listed_usd = self._listed_usd.get(agent)
+        expected = {
             "wall_s": self._estimates.predicted_s(agent, task.skill, task.spec.size),
             "attempts": 1.0,
         }
+        if listed_usd is not None or self._estimates.fleet.cost_usd.count:
+            expected["usd"] = self._estimates.expected_cost_usd(agent, task.skill, listed_usd)
+        return expected
 
     # ---- it begins and ends -------------------------------------------------------------------------------------
 
@@ -192,7 +227,12 @@ class Gates:
         flights.sort(key=lambda pair: (pair[1].began_at, pair[1].task, pair[1].attempt))
         self.limits.rebuild(Holder(task.spec, f.attempt, f.agent) for task, f in flights)
         self.limits.restore(self._rates, now)
-        self.budgets.restore([*self._spent, *self.budgets.snapshot()], [self._held(task, f) for task, f in flights])
+        held = [self._held(task, f) for task, f in flights]
+        if self._spent:
+            self.budgets.restore(self._spent, held)
+            self.budgets.forget_outdated(tasks, now)
+        else:
+            self.budgets.rebuild(held)
         self.breakers.keep_probes({task.spec.id for task, _ in flights})
         self._rates, self._spent = [], []
 
@@ -206,7 +246,6 @@ class Gates:
     def next_due(self) -> float | None:
         """Return when ``calls`` should be asked at the latest, None if time changes nothing."""
         moments = (
-            self._looks[0][0] if self._looks else None,
             self.limits.next_opening() if self._has_limits else None,
             self.budgets.next_opening() if self._has_budgets else None,
             self.containments.next_due(),
@@ -216,19 +255,24 @@ class Gates:
         return min((at for at in moments if at is not None), default=None)
 
     def calls(self, now: float) -> Iterator[Called]:
-        """Yield who may try again. A lane of None, without a task, means everybody."""
-        while self._looks and self._looks[0][0] <= now:
-            yield Called(heapq.heappop(self._looks)[2])
+        """Yield who may try again. A lane of None, without a task, means everybody.
+
+        Of the tasks that wait for one thing by themselves only the first so many are called at a time.
+        """
         if self._has_limits:
             for limit in self.limits.opened(now):
-                while (who := self.limits.next(limit, now)) is not None:
-                    yield who
+                yield from _first_of(partial(self.limits.next, limit, now))
+                self.limits.close(limit)
         if self._has_budgets:
             for budget in self.budgets.opened(now):
-                while (who := self.budgets.next(budget, now)) is not None:
-                    yield who
+                yield from _first_of(partial(self.budgets.next, budget, now))
+                self.budgets.close_for_now(budget)
         if self.containments.due(now) or self.outliers.due(now, self.breakers) or self.breakers.due(now):
             yield Called(None)
+
+    def has_room(self, now: float) -> bool:
+        """Return whether ``calls`` has somebody to call at once."""
+        return bool((self._has_limits and self.limits.opened(now)) or (self._has_budgets and self.budgets.opened(now)))
 
     # ---- over restarts ------------------------------------------------------------------------------------------
 
@@ -240,9 +284,9 @@ class Gates:
             yield e.Remembered(kind="breaker", name=name, data=None if is_plain else dict(row))
         for limit, value, full_at in self.limits.changed() if self._has_limits else ():
             yield e.Remembered(kind="rate", name=_name(limit, value), data=[limit, value, full_at])
-        for spent in self.budgets.changed() if self._has_budgets else ():
+        for spent in self.budgets.changed():
             name = _name(spent.budget, spent.value, str(spent.start))
-            yield e.Remembered(kind="spent", name=name, data=list(spent))
+            yield e.Remembered(kind="spent", name=name, data=list(spent) if spent.spent else None)
 
     def account(self) -> e.Remembered:
         """Return the account of retries as it stands."""
@@ -261,6 +305,14 @@ class Gates:
             elif kind == "retries":
                 self.retry_budget.restore(data)
         self.breakers.restore(breakers)
+
+
+def _first_of(ask: Callable[[], Called | None]) -> Iterator[Called]:
+    """Yield whom ``ask`` returns until it is None, but only so many tasks."""
+    tasks = 0
+    while tasks < CALLED_TASKS and (who := ask()) is not None:
+        tasks += bool(who.task)
+        yield who
 
 
 def _name(*parts: str) -> str:

@@ -161,6 +161,11 @@ class Lane:
             self._offer(key, _FIRST)
         return True
 
+    def unpark_all(self) -> None:
+        """Let all tasks go again."""
+        for key in list(self._parked):
+            self.unpark(key)
+
     def since(self, task: str) -> float:
         """Return when the task came into the lane. Raises ``KeyError`` for one that is not here."""
         return self._waiting[task].since
@@ -213,10 +218,11 @@ class Lanes:
         return sum(len(self.all[key]) for key in self.waiting)
 
     def follow(self, agents: Mapping[str, AgentSpec]) -> None:
-        """Find anew who could serve each lane."""
+        """Find anew who could serve each lane. Nobody is passed over any more, for the rules may be others too."""
         self._agents = agents
         for lane in self.all.values():
             self._match(lane)
+            lane.unpark_all()
             self.touched.add(lane.key)
         self.hope()
 
@@ -241,6 +247,7 @@ class Lanes:
         lane.remove(task)
         if not len(lane):
             self.waiting.discard(key)
+            lane.held = ""
         self.touched.add(key)
 
     def hope(self, keys: Iterable[LaneKey] | None = None) -> None:
@@ -251,10 +258,15 @@ class Lanes:
         """Try again the lanes that the agent could serve."""
         self.hopeful.update(self._of_agent.get(agent, set()) & self.waiting)
 
+    def is_waited_for(self, agent: str) -> bool:
+        """Return whether somebody waits whom the agent could serve."""
+        return not self.waiting.isdisjoint(self._of_agent.get(agent, ()))
+
     def unpark(self, key: LaneKey, concurrency_key: str) -> None:
         """Let the lane's tasks with this concurrency key go again."""
         lane = self.all.get(key)
         if lane is not None and lane.unpark(concurrency_key):
+            self.hold(lane, "")
             self.hope([key])
 
     def hold(self, lane: Lane, why: str) -> None:

@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from routing import events as e
-from routing import registry
+from routing import registry, rulespecs
 from routing.artifacts import Store
 from routing.failpoints import failpoint
 from routing.flights import Flight, Restored
@@ -38,6 +38,7 @@ from routing.models import (
     TaskState,
 )
 from routing.prepared import Prepared, direct
+from routing.reducers import Reducer
 
 SLICE = 500  # tasks deleted in one transaction
 PATIENCE_S = 0.5  # a standby waits so long for the controller's row
@@ -102,18 +103,26 @@ def give_up_lead(epoch: int) -> None:
 
 
 def commit(
-    effects: Sequence[e.Effect], *, epoch: int, position: str, commit_seq: int, done: Sequence[UUID] = ()
+    effects: Sequence[e.Effect],
+    *,
+    epoch: int,
+    position: str,
+    commit_seq: int,
+    done: Sequence[UUID] = (),
+    others: Sequence[Reducer] = (),
 ) -> None:
     """Write all rows that follow from ``effects`` and how far the log is read, in one transaction.
 
-    ``done`` are the commands acted on. Raises ``Deposed`` (and writes nothing) when ``epoch`` is no longer the
-    leader's.
+    ``done`` are the commands acted on; ``others`` write their rows first, for the tasks they submit are among them.
+    Raises ``Deposed`` (and writes nothing) when ``epoch`` is no longer the leader's.
     """
     with transaction.atomic():
         with direct() as cursor:
             if not _advance(cursor, epoch, position, commit_seq):
                 raise Deposed
             failpoint("in_commit")
+            for other in others:
+                other.write()
             recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
             if recorded:
                 _Pen(cursor).write(recorded)
@@ -352,6 +361,8 @@ class Unaccepted(NamedTuple):
     affinity: str
     context: UUID | None
     budget: dict[str, float] | None
+    wait_s: float | None
+    retries: dict[str, Any] | None
     input: Any
     call: Any
 
@@ -373,6 +384,8 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         deadline=task.deadline.timestamp() if task.deadline else None,
         timeout_s=task.timeout_s,
         max_attempts=task.max_attempts,
+        wait_s=task.wait_s,
+        retries=None if task.retries is None else rulespecs.retry_policy(task.retries),
         created_at=task.created_at.timestamp(),
         size=task.size,
         concurrency_key=task.concurrency_key,

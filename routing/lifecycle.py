@@ -17,7 +17,7 @@ from routing.models import TERMINAL, Command, Task, new_id
 from routing.prepared import insert
 from routing.request import Request, Throttle, check_form, digest_of, refuse, requirement
 
-__all__ = ["Request", "Submitted", "Throttle", "cancel", "submit", "submit_many"]
+__all__ = ["Request", "Submitted", "Throttle", "cancel", "prepare", "submit", "submit_many"]
 
 INSERTIONS = 3  # tries: the task in the way may end meanwhile
 
@@ -78,6 +78,11 @@ def _insert(task: Task, request: Request) -> None:
         if is_watched:  # it waited for its turn
             task.created_at = timezone.now()
         insert(task)
+
+
+def prepare(request: Request) -> Task:
+    """Return the row of a task that a reducer inserts with the controller's next commit. Raises a ``RoutingError``."""
+    return _row(request, digest_of(request), check_form(request))
 
 
 def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingError]:
@@ -186,6 +191,8 @@ def _row(request: Request, digest: str, size: int) -> Task:
         parent=request.parent,
         context=request.context,
         origin=request.origin,
+        wait_s=request.wait_s,
+        retries=None if request.retries is None else dict(request.retries),
         size=_first(request.size, size),
         concurrency_key=request.concurrency_key,
         affinity=request.affinity,

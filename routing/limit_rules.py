@@ -15,6 +15,9 @@ MAX_BURST = 1_000_000
 
 Per = Literal["all", "tenant", "skill", "agent", "key"]
 OnFull = Literal["queue", "reject", "cancel_oldest"]
+Reach = Literal[
+    "lane", "key", "task"
+]  # all tasks with the same requirements, those with its concurrency key, or others
 SEVERITY: dict[OnFull, int] = {"reject": 0, "queue": 1, "cancel_oldest": 2}  # cancelling helps if all else has room
 
 
@@ -46,6 +49,13 @@ class LimitSpec:
     def is_per_agent(self) -> bool:
         """Return whether it can be decided only once the agent is known."""
         return self.per == "agent" or self.match.names_agents
+
+    @property
+    def reach(self) -> Reach:
+        """Return whom it concerns together with a task; a lane's tasks differ in priority and concurrency key."""
+        if self.match.names_priorities:
+            return "task"
+        return "key" if self.per == "key" else "lane"
 
     @property
     def rate(self) -> Rate | None:

@@ -6,11 +6,11 @@ worker. Who is turned away waits for the limit (``wait``) and is called when the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from routing.limit_rules import SEVERITY, Limited, LimitKey, LimitSpec, OnFull, key_of, rate_words, title
+from routing.limit_rules import SEVERITY, Limited, LimitKey, LimitSpec, OnFull, Reach, key_of, rate_words, title
 from routing.matching import Rules
 from routing.rates import Buckets
 from routing.waiters import Order, Waiters
@@ -24,6 +24,17 @@ class Blocked:
     on_full: OnFull
     words: str  # "limit crawl: 3 of 3 running"
     ready_at: float | None  # when a rate lets the next one begin; None: when an attempt ends
+    reach: Reach  # whom else it keeps from beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitStanding:
+    """How a limit stands for one value of its ``per``."""
+
+    spec: LimitSpec
+    value: str
+    running: int  # 0 where it limits no number of attempts
+    tokens: float | None  # attempts that may begin at once, 0 to its burst; None without a rate
 
 
 class Holder(NamedTuple):
@@ -97,14 +108,14 @@ class Limits(Generic[W]):
         running = len(self._running.get(key, ()))
         if spec.max_running is not None and running >= spec.max_running:
             words = f"{title(spec, key)}: {running} of {spec.max_running} running"
-            return Blocked(key=key, on_full=spec.on_full, words=words, ready_at=None)
+            return Blocked(key=key, on_full=spec.on_full, words=words, ready_at=None, reach=spec.reach)
         if spec.rate is None:
             return None
         ready_at = self._buckets.ready_at(key, spec.rate, now)
         if ready_at <= now:
             return None
         words = f"{title(spec, key)}: {rate_words(spec.rate.per_s)}"
-        return Blocked(key=key, on_full=spec.on_full, words=words, ready_at=ready_at)
+        return Blocked(key=key, on_full=spec.on_full, words=words, ready_at=ready_at, reach=spec.reach)
 
     def oldest_running(self, key: LimitKey) -> str | None:
         """Return the task that has held a place of the limit longest, or None.
@@ -148,6 +159,18 @@ class Limits(Generic[W]):
     def running(self, key: LimitKey) -> int:
         """Return how many attempts hold a place of the limit."""
         return len(self._running.get(key, ()))
+
+    # ---- how they stand -----------------------------------------------------------------------------------------
+
+    def standings(self, now: float) -> Iterator[LimitStanding]:
+        """Yield how each limit stands for each value that is in use; one that counts all together in any case."""
+        keys = dict.fromkeys(LimitKey(spec.name) for spec in self._specs.values() if spec.per == "all")
+        keys |= dict.fromkeys(self._running) | dict.fromkeys(self._buckets.known())
+        for key in keys:
+            spec = self._specs.get(key.limit)
+            if spec is not None:
+                tokens = None if spec.rate is None else self._buckets.tokens(key, spec.rate, now)
+                yield LimitStanding(spec=spec, value=key.value, running=self.running(key), tokens=tokens)
 
     def _count(self, holder: Holder) -> list[tuple[LimitSpec, LimitKey]]:
         place = (holder.task.id, holder.attempt)
@@ -194,6 +217,10 @@ class Limits(Generic[W]):
         if blocked.ready_at is not None:
             self._waiters.open_at(key, blocked.ready_at)
         return None
+
+    def close(self, key: LimitKey) -> None:
+        """Say that nobody more is to be called before the limit opens again."""
+        self._waiters.close(key)
 
     def next_opening(self) -> float | None:
         """Return when ``opened`` should be asked at the latest, or None. Places that free are no matter of time."""

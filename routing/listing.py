@@ -12,7 +12,7 @@ from django.core import signing
 from django.db.models import Model, Prefetch, Q, QuerySet
 from ninja import Schema
 
-from routing import errors, schemas, waiting
+from routing import errors, explanation, life, schemas, waiting
 from routing.models import Agent, Artifact, Attempt, Decision, Feedback, Skill, Task, TaskEvent, TaskState
 
 BASE = "/api/v1"
@@ -57,7 +57,7 @@ def task_detail(task: Task) -> schemas.TaskDetail:
 def decisions(task: Task) -> schemas.DecisionsOut:
     """Return why each attempt of the task went to its agent."""
     return schemas.DecisionsOut(
-        task=task.pk, state=TaskState(task.state), detail=task.detail, attempts=_attempts(task.pk)
+        task=task.pk, state=TaskState(task.state), detail=waiting.detail(task), attempts=_attempts(task.pk)
     )
 
 
@@ -151,7 +151,11 @@ def _events(task_id: UUID, *, after: int, limit: int) -> list[schemas.EventOut]:
 
 
 def _attempts(task_id: UUID) -> list[schemas.AttemptOut]:
-    found = {row.attempt: _shape(schemas.DecisionOut, row) for row in Decision.objects.filter(task_id=task_id)}
+    told = {number: explanation.explain(choice).lines() for number, choice in life.choices(task_id).items()}
+    found = {
+        row.attempt: _shape(schemas.DecisionOut, row, explanation=told.get(row.attempt, []))
+        for row in Decision.objects.filter(task_id=task_id)
+    }
     rows = Attempt.objects.filter(task_id=task_id).order_by("number")
     return [_shape(schemas.AttemptOut, row, decision=found.get(row.number)) for row in rows]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -12,15 +11,20 @@ from typing import Any
 import orjson
 import redis
 
-from routing import broker, ledger
+from routing import broker, ledger, standings
 from routing import events as e
 from routing.fleet import Fleet
+from routing.lanes import Lane
 from routing.line import Line
+from routing.presence import Presence, iso
 
 KEPT_DELTAS = 20_000
 SNAPSHOT_EVERY_S = 0.25
 SNAPSHOT_LIVES_S = 10
+RULES_EVERY_S = 1.0
 RATE_WINDOW_S = 10.0
+STUCK_AFTER_S = 60.0  # a lane that nobody can serve, and whose oldest task waits for longer
+TOLD_STUCK = 5  # reasons told, those of most tasks first
 
 
 class Live:
@@ -38,6 +42,9 @@ class Live:
         self._ends: deque[tuple[float, str]] = deque()
         self._snapshot_at = 0.0
         self._workers: dict[str, Any] = {}
+        self._presence = Presence(fleet)
+        self._rules_at = 0.0
+        self._rules: dict[str, Any] = {}
 
     def revision_is_new(self) -> bool:
         """Return True once after each change of the registry."""
@@ -56,6 +63,7 @@ class Live:
             self._count(r)
         if line is None:
             return
+        self._presence.look()
         commands: list[tuple[Any, ...]] = []
         delta = self._delta(recorded, now, reset=reset)
         if recorded or reset:
@@ -70,31 +78,36 @@ class Live:
                 line.ask_all(commands)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """Return the whole live state."""
+        """Return the whole live state. How the rules stand, and who serves whom, is at most a second old."""
         fleet = self._fleet
+        self._presence.look()
+        if time.monotonic() - self._rules_at > RULES_EVERY_S:
+            self._rules_at = time.monotonic()
+            self._rules = {"rules": standings.rules(fleet, now), "serves": self._presence.serves()}
         return {
             "seq": self.seq,
-            "at": _iso(now),
+            "at": iso(now),
             "revision": self.revision,
             "controller": {"epoch": self._epoch, "holder": self._holder},
-            "fleet": [self._agent(name) for name in sorted(fleet.roster.agents)],
+            "fleet": [self._presence.agent(name, now) for name in sorted(fleet.roster.agents)],
             "lanes": [self._lane(key) for key, lane in fleet.lanes.all.items() if len(lane)],
-            "workers": [self._worker(name) for name in sorted(fleet.roster.workers)],
+            "stuck": self._stuck(now),
+            "workers": [self._presence.worker(name) for name in sorted(fleet.roster.workers)],
             "counters": self._counters(),
             "rates": {"completed_per_s": round(self._rate("completed", now), 2),
                       "failed_per_s": round(self._rate("failed", now), 2)},
+            **self._rules,
         }  # fmt: skip
 
     def _delta(self, recorded: list[e.Recorded], now: float, *, reset: bool) -> dict[str, Any]:
         fleet = self._fleet
-        agents, fleet.roster.touched = fleet.roster.touched, set()
         lanes, fleet.lanes.touched = fleet.lanes.touched, set()
-        moments = {at: _iso(at) for at in {r.at for r in recorded}}  # a commit's events have few
+        moments = {at: iso(at) for at in {r.at for r in recorded}}  # a commit's events have few
         delta: dict[str, Any] = {
             "seq": self.seq,
-            "at": _iso(now),
+            "at": iso(now),
             "events": [self._event(r, moments) for r in recorded],
-            "fleet": [self._agent(name) for name in sorted(agents) if name in fleet.roster.agents],
+            "fleet": [self._presence.agent(name, now) for name in sorted(self._presence.touched())],
             "lanes": [self._lane(key) for key in lanes],
             "workers": self._changed_workers(),
             "counters": self._counters(),
@@ -117,14 +130,6 @@ class Live:
             "data": r.data,
         }
 
-    def _agent(self, name: str) -> dict[str, Any]:
-        agent = self._fleet.roster.agents[name]
-        spec, running = agent.spec, len(agent.running)
-        state = "draining" if spec.draining else "busy" if running else "idle"
-        state = "disabled" if not spec.enabled else state
-        return {"agent": name, "tenant": spec.tenant, "running": running, "capacity": spec.capacity, "state": state,
-                "skills": sorted({skill for skill, _ in spec.skills})}  # fmt: skip
-
     def _lane(self, key: Any) -> dict[str, Any]:
         lane = self._fleet.lanes.all.get(key)
         oldest = lane.oldest() if lane is not None else None
@@ -133,22 +138,23 @@ class Live:
             "tenant": key.tenant,
             "skill": key.skill,
             "waiting": len(lane) if lane is not None else 0,
-            "oldest_at": _iso(oldest) if oldest is not None else None,
+            "oldest_at": iso(oldest) if oldest is not None else None,
+            "held": (lane.held or None) if lane is not None else None,
             "reason": (lane.reason or lane.held or None) if lane is not None else None,
         }
 
-    def _worker(self, name: str) -> dict[str, Any]:
-        worker = self._fleet.roster.workers[name]
-        return {
-            "worker": name,
-            "threads": worker.threads,
-            "busy": self._fleet.roster.busy_on(name),
-            "draining": worker.draining,
-            "seen_at": _iso(worker.seen_at),
-        }
+    def _stuck(self, now: float) -> dict[str, Any]:
+        """Return how many lanes and tasks wait in vain since a while, and why: here an alert hooks in."""
+        lanes = self._fleet.lanes
+        stuck = [lane for key in lanes.waiting if (lane := lanes.all[key]).reason and _is_old(lane, now)]
+        by_reason: Counter[str] = Counter()
+        for lane in stuck:
+            by_reason[lane.reason] += len(lane)
+        reasons = [{"reason": reason, "tasks": count} for reason, count in by_reason.most_common(TOLD_STUCK)]
+        return {"lanes": len(stuck), "tasks": by_reason.total(), "reasons": reasons}
 
     def _changed_workers(self) -> list[dict[str, Any]]:
-        present = {name: self._worker(name) for name in self._fleet.roster.workers}
+        present = {name: self._presence.worker(name) for name in self._fleet.roster.workers}
         changed = [worker for name, worker in present.items() if self._workers.get(name) != worker]
         changed += [{"worker": name, "threads": 0, "busy": 0, "gone": True} for name in self._workers.keys() - present]
         self._workers = present
@@ -186,5 +192,6 @@ STATES = {
 }
 
 
-def _iso(at: float) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _is_old(lane: Lane, now: float) -> bool:
+    oldest = lane.oldest()
+    return oldest is not None and now - oldest > STUCK_AFTER_S

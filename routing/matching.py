@@ -61,6 +61,11 @@ class Match:
         return self.agent != "*"
 
     @property
+    def names_priorities(self) -> bool:
+        """Return whether the rule depends on the priority at all."""
+        return self.low > LOWEST or self.high < HIGHEST
+
+    @property
     def specificity(self) -> tuple[int, ...]:
         """Return how narrow the rule is; a greater one goes first. Skill counts before tenant, agent, labels."""
         width = self.high - self.low

@@ -25,10 +25,8 @@ def exclusion(agent: AgentSpec, task: TaskSpec) -> str | None:
         return f"the task asks for {task.pinned}"
     if agent.name in task.excluded:
         return "the task excludes it"
-    if missing := missing_label(agent.labels, task.labels):
-        return f"lacks the label {missing}"
-    if task.requires and (unmet := _parsed(task.requires).missing(agent.labels)):
-        return f"does not meet {unmet}"
+    if unmet := unmet_labels(agent, task):
+        return unmet
     if not agent.enabled:
         return "disabled"
     if agent.draining:
@@ -39,6 +37,15 @@ def exclusion(agent: AgentSpec, task: TaskSpec) -> str | None:
 @lru_cache(maxsize=1_000)
 def _parsed(requires: str) -> selectors.Selector:
     return selectors.parse(requires)
+
+
+def unmet_labels(agent: AgentSpec, task: TaskSpec) -> str:
+    """Return what the agent's labels lack for the task, "" if nothing."""
+    if missing := missing_label(agent.labels, task.labels):
+        return f"lacks the label {missing}"
+    if task.requires and (unmet := _parsed(task.requires).missing(agent.labels)):
+        return f"does not meet {unmet}"
+    return ""
 
 
 def is_skilled(agent: AgentSpec, task: TaskSpec) -> bool:
@@ -64,6 +71,17 @@ def why_none(agents: Sequence[AgentSpec], task: TaskSpec) -> str:
     skilled = [a for a in agents if is_skilled(a, task)]
     if not skilled:
         return f"no agent has the skill {task.skill}" + (f" v{task.version}" if task.version else "")
+    if asked := _asked_in_vain(skilled, task):
+        return f"no agent has the skill {task.skill} with {asked}"
     reasons = sorted({f"{a.name}: {exclusion(a, task)}" for a in skilled})
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return "no able agent (" + "; ".join(reasons[:3]) + more + ")"
+
+
+def _asked_in_vain(skilled: Sequence[AgentSpec], task: TaskSpec) -> str:
+    """Return what is asked of labels if no agent that could come into question meets it, "" if one does."""
+    possible = [a for a in skilled if a.name not in task.excluded]
+    if task.pinned or not possible or not all(unmet_labels(a, task) for a in possible):
+        return ""
+    labels = [f"{label}={value}" for label, value in task.labels] + ([task.requires] if task.requires else [])
+    return f"{'the label' if len(labels) == 1 else 'the labels'} {', '.join(labels)}"

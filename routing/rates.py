@@ -53,6 +53,11 @@ class Buckets(Generic[K]):
             return now
         return min(full_at, now + rate.filling_s) - (rate.burst - 1) * rate.interval_s
 
+    def tokens(self, key: K, rate: Rate, now: float) -> float:
+        """Return how many tokens are there, 0 to ``burst``."""
+        missing = (self._full_at.get(key, now) - now) * rate.per_s
+        return min(max(rate.burst - missing, 0.0), float(rate.burst))
+
     def take(self, key: K, rate: Rate, now: float) -> None:
         """Take one token. Without one the bucket stays empty: it owes nothing."""
         full_at = max(self._full_at.get(key, now), now) + rate.interval_s

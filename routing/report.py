@@ -59,6 +59,7 @@ class Report:
     failed: int  # ended without success, for whatever reason
     unfinished: int  # waited or ran when nothing more could happen
     late: int  # completed after their deadline
+    missed: int  # had a deadline and did not complete before it, for whatever reason
     total: Spread  # seconds from arrival to end, of completed tasks
     wait: Spread  # seconds from arrival to the first attempt's start, of tasks that began
     goodput_per_s: float  # tasks completed in time per second, from the first arrival to the last end
@@ -75,7 +76,7 @@ class Report:
             for name, spread in (("total", self.total), ("wait", self.wait))
             for part in ("mean", "p50", "p95", "p99")
         }
-        plain = ("tasks", "completed", "failed", "unfinished", "late", "attempts", "retries")
+        plain = ("tasks", "completed", "failed", "unfinished", "late", "missed", "attempts", "retries")
         return {
             **{name: getattr(self, name) for name in plain},
             **spreads,
@@ -98,6 +99,7 @@ def summed_up(courses: Mapping[str, Course], *, attempts: Counter[str], costs_us
         failed=sum(course.outcome not in ("", "completed") for course in courses.values()),
         unfinished=sum(not course.outcome for course in courses.values()),
         late=len(done) - good,
+        missed=sum(course.deadline is not None and not course.is_good for course in courses.values()),
         total=Spread.of(c.ended_at - c.arrived_at for c in done if c.ended_at is not None),
         wait=Spread.of(c.began_at - c.arrived_at for c in courses.values() if c.began_at is not None),
         goodput_per_s=good / seconds if seconds else 0.0,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import DatabaseError, connection
@@ -80,19 +80,20 @@ def fact() -> e.RegistryChanged:
 
 def policy_of(tenant: str, skill: str, labels: Mapping[str, str], priority: int) -> PolicySpec:
     """Return the policy that governs such a task, or the default. At most half a second old; costs no query."""
-    asked = _Asked(tenant=tenant, skill=skill, labels=tuple(sorted(labels.items())), priority=priority)
+    asked = _Asked(tenant, skill, tuple(sorted(labels.items())), priority)
     return _door().policies.of(asked)
 
 
 def containment_of(tenant: str, skill: str, now: float | None = None) -> Containment | None:
     """Return what holds such work back from every agent, None if nothing does. Costs no query."""
-    asked = _Asked(tenant=tenant, skill=skill)
-    return _door().containments.denies(asked, "", time.time() if now is None else now)
+    containments = _door().containments
+    if containments is None:
+        return None
+    return containments.denies(_Asked(tenant, skill), "", time.time() if now is None else now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A task that is not there yet."""
+class _Asked(NamedTuple):
+    """A task that is not there yet; a tuple, because every submission makes some."""
 
     tenant: str
     skill: str
@@ -109,8 +110,10 @@ class _Door:
         self.known = known  # the state of the registry that they belong to
         now = rules()
         self.policies = Policies(now.policies, revision=now.revision)
-        self.containments = Containments()
-        self.containments.replace(now.containments)
+        self.containments: Containments | None = None  # mostly there is none, and nothing to ask
+        if now.containments:
+            self.containments = Containments()
+            self.containments.replace(now.containments)
 
 
 def _door() -> _Door:

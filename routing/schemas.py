@@ -70,6 +70,10 @@ class TaskIn(Schema):
     deadline: Moment | None = None
     timeout_s: float | None = Field(None, strict=True, description="Seconds for one attempt; else the skill's.")
     max_attempts: StrictInt | None = Field(None, description="Attempts that began, before it fails; else the skill's.")
+    wait_s: float | None = Field(None, strict=True, description="It fails when it has waited so long.")
+    retries: dict[StrictStr, dict[str, Any]] | None = Field(
+        None, description='Rules per kind of error, such as {"timeout": {"attempts": 2}}; else those of the policy.'
+    )
     idempotency_key: Key | None = Field(None, description="The same key with the same request gives the same task.")
     id: UUID | None = Field(None, description="The task's id, if the caller wants to choose it.")
     parent: UUID | None = None
@@ -156,6 +160,8 @@ class TaskLine(Schema):
     deadline: datetime | None
     timeout_s: float
     max_attempts: int
+    wait_s: float | None
+    retries: dict[str, Any] | None
     parent: UUID | None
     context: UUID | None
     size: float
@@ -182,11 +188,14 @@ class DecisionOut(Schema):
     strategy: str
     agent: str
     at: datetime
-    candidates: list[Any] = Field(description="With their scores, best first.")
+    candidates: list[Any] = Field(
+        description="With their scores, best first; last, with admitted false, those free ones that were kept back."
+    )
     exclusions: dict[str, str] = Field(description="Agent to reason.")
     more: int = Field(description="Candidates and exclusions that are not listed.")
     waited_for: str = Field(description="What the task waited for last, in words.")
     shadow: dict[str, Any] | None = Field(description="What another strategy would have done.")
+    explanation: list[str] = Field(description="All of it in words, the most important sentence first.")
 
 
 class AttemptOut(Schema):

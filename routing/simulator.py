@@ -16,6 +16,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from routing import events as e
@@ -50,6 +51,22 @@ class Decider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt comes to."""
+
+    seconds: float  # that it works, > 0
+    error: e.Error | None = None
+
+
+class Outcomes(Protocol):
+    """What attempts come to, where that is known better than by size, speed and error rate."""
+
+    def next(self, task: str, agent: str) -> Outcome:
+        """Return what the task's next attempt on the agent comes to."""
+        ...
+
+
 def simulate(
     trace: Sequence[Job],
     fleet: SimulatedFleet,
@@ -57,9 +74,17 @@ def simulate(
     strategy: str = "balanced",
     seed: int = 0,
     decider: Decider | None = None,
+    rules: e.RegistryChanged | None = None,
+    outcomes: Outcomes | None = None,
 ) -> Report:
-    """Return what comes of the trace, whose jobs stand in the order of their times and have different ids."""
-    return _Run(trace, fleet, strategy, seed, decider or Fleet()).run()
+    """Return what comes of the trace, whose jobs stand in the order of their times and have different ids.
+
+    ``rules`` is the registry that the decider is told of; it takes the place of ``strategy``, and its agents are those
+    of ``fleet``.
+    """
+    plain = PolicySpec(name=strategy.replace("_", "-"), strategy=strategy)
+    told = rules or e.RegistryChanged(agents=tuple(agent.spec() for agent in fleet.agents), policies=(plain,))
+    return _Run(trace, fleet, told, seed, decider or Fleet(), outcomes).run()
 
 
 def true_work(trace: Sequence[Job], fleet: SimulatedFleet, seed: int) -> dict[str, float]:
@@ -117,9 +142,17 @@ class _Worker:
 class _Run:
     """The clock, and all that happens by it."""
 
-    def __init__(self, trace: Sequence[Job], fleet: SimulatedFleet, strategy: str, seed: int, decider: Decider) -> None:
+    def __init__(
+        self,
+        trace: Sequence[Job],
+        fleet: SimulatedFleet,
+        rules: e.RegistryChanged,
+        seed: int,
+        decider: Decider,
+        outcomes: Outcomes | None,
+    ) -> None:
         self._trace, self._fleet, self._decider = trace, fleet, decider
-        self._policies = (PolicySpec(name=strategy.replace("_", "-"), strategy=strategy),)
+        self._rules, self._outcomes = rules, outcomes
         self._seed = seed
         self._work = true_work(trace, fleet, seed)
         self._now = self._origin = trace[0].at if trace else 0.0
@@ -141,8 +174,7 @@ class _Run:
 
     def run(self) -> Report:
         """Let everything happen, and sum it up."""
-        specs = tuple(agent.spec() for agent in self._fleet.agents)
-        self._tell(e.RegistryChanged(agents=specs, policies=self._policies))
+        self._tell(self._rules)
         for worker in self._workers.values():
             self._beat_on(worker)
             for _, end in worker.freezes:
@@ -243,10 +275,13 @@ class _Run:
         """Return when the attempt ends, and what goes wrong with it."""
         if agent.is_black_hole(self._now):
             return self._now + FAILS_AFTER_S, {"kind": "agent", "message": "failed at once", "retryable": True}
-        end = agent.pace.end_of(self._now, self._work[message.task])
+        told = self._outcomes.next(message.task, message.agent) if self._outcomes is not None else None
+        end = agent.pace.end_of(self._now, self._work[message.task] if told is None else told.seconds)
         if end - self._now > message.timeout_s:
             stopped_at = agent.worker.goes_on_at(self._now + message.timeout_s)
             return stopped_at, {"kind": "timeout", "message": "took too long", "retryable": True}
+        if told is not None:
+            return end, told.error
         if agent.error_rate and self._chance(message) < agent.error_rate:
             return end, {"kind": "agent", "message": "did not work", "retryable": True}
         return end, None

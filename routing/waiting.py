@@ -37,21 +37,34 @@ def detail(task: Task) -> str:
     return details([task])[task.id]
 
 
+def lane(task: Task, live: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the row of the lane where the task waits, from the controller's snapshot; None if it is in none."""
+    rows = {(row["tenant"], row["lane"]): row for row in live["lanes"]}
+    return next((rows[name] for name in _names(task) if name in rows), None)
+
+
+def snapshot() -> dict[str, Any] | None:
+    """Return the controller's last snapshot, None if Redis does not tell or no controller reports."""
+    try:
+        value: Any = broker.client(PATIENCE_S).get(broker.SNAPSHOT)
+    except redis.RedisError:
+        return None
+    found: dict[str, Any] | None = orjson.loads(value) if value else None
+    return found
+
+
 def _detail(task: Task, lanes: Mapping[tuple[str, str], str]) -> str:
     if task.not_before is not None and task.not_before > timezone.now():
         return f"It waits for its time, {task.not_before.isoformat(timespec='seconds').replace('+00:00', 'Z')}."
+    return next((lanes[name] for name in _names(task) if name in lanes), task.detail)
+
+
+def _names(task: Task) -> list[tuple[str, str]]:
+    """Return the lanes where the task may wait, as (tenant, name)."""
     key = LaneKey.of(ledger.spec_of(task))
-    for lane in (key, replace(key, alone=True)):
-        if (task.tenant_id, str(lane)) in lanes:
-            return lanes[task.tenant_id, str(lane)]
-    return task.detail
+    return [(task.tenant_id, str(lane)) for lane in (key, replace(key, alone=True))]
 
 
 def _lanes() -> dict[tuple[str, str], str]:
     """Return (tenant, lane) → why nobody can serve it, "" if somebody can; empty if Redis does not tell."""
-    try:
-        value: Any = broker.client(PATIENCE_S).get(broker.SNAPSHOT)
-        rows = orjson.loads(value)["lanes"] if value else []
-    except redis.RedisError:
-        return {}
-    return {(row["tenant"], row["lane"]): row["reason"] or "" for row in rows}
+    return {(row["tenant"], row["lane"]): row["reason"] or "" for row in (snapshot() or {"lanes": ()})["lanes"]}

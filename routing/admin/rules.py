@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from routing import registry, rule_words, rulebook, rulespecs, strategies
+from routing import drafts, past, registry, rule_words, rulebook, rulespecs, strategies
 from routing.admin.forms import RegistryForm, Rows, StrictJson
 from routing.errors import BadRegistration
 from routing.models import Budget, Containment, Limit, Policy
+from routing.rehearsal import NotEnough
 
+DRY_RUN = timedelta(hours=1)
+DRY_RUN_TASKS = 3_000  # a page does not wait for more
 MATCH = ("skill", "tenant", "labels", ("priority_low", "priority_high"))
 WHOM = "Which tasks it speaks of. As it stands, of all."
 NOTE: Any = (None, {"fields": ["note"]})
@@ -107,6 +112,7 @@ class PolicyAdmin(RuleAdmin):
     form = PolicyForm
     save, read, tell = rulebook.save_policy, rulespecs.policy, rule_words.policy
     list_display = ["name", "words", "position", "enabled"]
+    actions = ["dry_run"]
     fieldsets = [
         (None, {"fields": ["name", "enabled", "position"]}),
         ("Whom", {"fields": MATCH, "description": f"{WHOM} The first policy that speaks of a task governs it."}),
@@ -115,6 +121,25 @@ class PolicyAdmin(RuleAdmin):
         ("Hedging", {"fields": ["hedge", "hedge_share", "hedge_busy"], "classes": ["collapse"]}),
         NOTE,
     ]
+
+    @admin.action(description="Dry run on the last hour: what if they were switched over?", permissions=["view"])
+    def dry_run(self, request: HttpRequest, queryset: QuerySet[Policy]) -> HttpResponse | None:
+        """Show what the last hour's tasks would have come to with the policies enabled, or without those that are."""
+        rows, until = list(queryset.order_by("position", "name")), timezone.now()
+        asked = [f"{row.name} {'disabled' if row.enabled else 'enabled'}" for row in rows]
+        try:
+            draft = drafts.of_toggled(rows)
+            found = past.rehearsed(past.read(until - DRY_RUN, until, most=DRY_RUN_TASKS), draft)
+        except (BadRegistration, NotEnough) as error:
+            self.message_user(request, str(error), messages.WARNING)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Dry run: {', '.join(asked)}",
+            "opts": self.model._meta,
+            "found": found,
+        }
+        return TemplateResponse(request, "routing/rehearsal.html", context)
 
 
 @admin.register(Limit)

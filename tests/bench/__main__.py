@@ -30,7 +30,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the figures of the bench that was asked for."""
-    from tests.bench import chain, decisions, durable, latency, routing, site
+    from tests.bench import chain, decisions, durable, latency, learning, routing, site
 
     tasks, rounds = options.tasks or 1000, options.rounds or 7
     steps = {"chain": min(50, tasks), "chord": min(100, tasks)}
@@ -42,6 +42,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
             tasks=options.tasks or 6000, rounds=options.rounds or 1, trace=options.trace
         ),
         "decisions": lambda: decisions.measure(tasks=options.tasks or 5000, most_waiting=options.waiting),
+        "learning": lambda: learning.measure(seeds=options.rounds or 5, tasks=options.tasks or 2000),
         "memory": site.memory,
         "start": site.start,
     }
@@ -51,7 +52,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
 def arguments() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("bench", choices=["durable", "latency", "chain", "memory", "start", "routing", "decisions"])
+    parser.add_argument(
+        "bench", choices=["durable", "latency", "chain", "memory", "start", "routing", "decisions", "learning"]
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--tasks", type=int)
     parser.add_argument("--rounds", type=int)

@@ -1,23 +1,22 @@
 """Does `adaptive` learn whom to trust?  Against the best fixed strategy and published bandits, on generated fleets.
 
-`python -m tests.bench.learning --seeds 10` prints the mean utility of a task for three profiles at two loads. What is
-fixed cannot know the profile: the column shows the best of all other strategies in hindsight, per line. `knowing` is
-`adaptive` with the truth in place of estimates: nobody can reach it.
+`manage.py bench learning --rounds 10` shows the mean utility of a task for three profiles at two loads. What is fixed
+cannot know the profile: shown is the best of all other strategies in hindsight, per line. `knowing` is `adaptive` with
+the truth in place of estimates: nobody can reach it.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from routing.estimates import Estimates, Skill
 from routing.strategies import STRATEGIES, Candidate, Occasion, rank
 from tests.bench.bandits import LinUcb, Thompson, Ucb1
+from tests.bench.figures import Figure
 from tests.bench.worlds import AGENTS, Chooser, Job, Outcome, Profile, Scene, World, utility, world
 
 PROFILES = (
@@ -142,15 +141,33 @@ def measured(profile: Profile, load: float, *, seeds: int, tasks: int) -> dict[s
     return out
 
 
-def row(profile: Profile, load: float, found: Mapping[str, Sequence[float]]) -> str:
-    """Return one line of the table. `adaptive` is ahead of the best fixed one by so much, ± a standard error."""
+def measure(*, seeds: int, tasks: int) -> Iterator[Figure]:
+    """Yield a figure for each profile and load, and how well durations are predicted."""
+    leads = []
+    for profile in PROFILES:
+        for load in LOADS:
+            found = measured(profile, load, seeds=seeds, tasks=tasks)
+            figure, lead = _cell(profile, load, found)
+            leads.append(lead)
+            yield figure
+    for name, kind in (("speed per agent and skill", Estimates), ("speed per agent alone", OneSpeed)):
+        errors = [speed_errors(kind(), seed=seed, tasks=tasks) for seed in range(seeds)]
+        yield Figure(name=f"error, {name}", value=statistics.fmean(errors), unit="|ln|")
+    yield Figure(name="least of adaptive ÷ best fixed", value=min(leads), unit="×", aim="> 1", is_ratio=True)
+
+
+def _cell(profile: Profile, load: float, found: Mapping[str, Sequence[float]]) -> tuple[Figure, float]:
+    """Return the utility of `adaptive` with everybody else's, and how many times the best fixed one's it is."""
     mean = {name: statistics.fmean(values) for name, values in found.items()}
     best = max(FIXED, key=lambda name: mean[name])
     ahead = [a - b for a, b in zip(found["adaptive"], found[best], strict=True)]
     error = statistics.stdev(ahead) / math.sqrt(len(ahead)) if len(ahead) > 1 else math.nan
-    others = "".join(f"{mean[name]:>10.3f}" for name in ("Thompson", "LinUCB", "UCB1", "knowing"))
-    lead = f"{statistics.fmean(ahead):+.3f} ± {error:.3f}"
-    return f"{profile.name:<10}{load:>4}{mean['adaptive']:>10.3f}{mean[best]:>8.3f} {best:<13}{lead:<16}{others}"
+    note = f"{statistics.fmean(ahead):+.3f} ± {error:.3f} before {best}"
+    detail = {name: round(mean[name], 3) for name in (best, "Thompson", "LinUCB", "UCB1", "knowing")}
+    name = f"adaptive, {profile.name}, load {load}"
+    return Figure(name=name, value=mean["adaptive"], unit="utility", note=note, detail=detail), mean["adaptive"] / mean[
+        best
+    ]
 
 
 def speed_errors(estimates: Estimates, *, seed: int, tasks: int) -> float:
@@ -165,24 +182,3 @@ def speed_errors(estimates: Estimates, *, seed: int, tasks: int) -> float:
             errors.append(abs(math.log(estimates.predicted_s(name, skill, job.size) / seconds)))
         estimates.succeeded(name, skill, seconds=seconds, size=job.size)
     return statistics.fmean(errors)
-
-
-def main() -> int:
-    """Print the table; return 0."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.learning")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tasks", type=int, default=2000)
-    options = parser.parse_args()
-    print(f"{'profile':<10}{'load':>4}{'adaptive':>10}{'best fixed':>12}{'adaptive ahead by':>26}", end="")
-    print(f"{'Thompson':>11}{'LinUCB':>10}{'UCB1':>10}{'knowing':>10}")
-    for profile in PROFILES:
-        for load in LOADS:
-            print(row(profile, load, measured(profile, load, seeds=options.seeds, tasks=options.tasks)), flush=True)
-    for name, kind in (("speed per agent and skill", Estimates), ("speed per agent alone", OneSpeed)):
-        errors = [speed_errors(kind(), seed=seed, tasks=options.tasks) for seed in range(options.seeds)]
-        print(f"{name:<28} mean |ln(predicted/needed)| {statistics.fmean(errors):.3f}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

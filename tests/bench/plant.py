@@ -68,17 +68,15 @@ class Plant:
         return {name: psutil.Process(child.pid).memory_info().rss for name, child in self._running.items()}
 
     def stop(self) -> None:
-        """End everything, Redis last."""
-        for name in reversed(self._running):
-            self._running[name].terminate()
-            if name == "redis":
-                self._running[name].wait(20)
-        for child in self._running.values():
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        """End everything, Redis last: workers do not end well without it."""
+        others = [child for name, child in self._running.items() if name != "redis"]
+        for child in others:
+            child.terminate()
+        for child in others:
+            _await_end(child)
+        if "redis" in self._running:
+            self._running["redis"].terminate()
+            _await_end(self._running["redis"])
 
     def _start(self, name: str, spec: Spec) -> None:
         with self._log(name).open("wb") as log:
@@ -103,6 +101,14 @@ class Plant:
                 name = ended[0] if ended else name
                 raise DidNotStart(f"{name} did not start:\n{self._log(name).read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 @contextmanager

@@ -38,6 +38,20 @@ class TestHealth:
             "1 task for x: no agent has the skill x.",
         ]
 
+    def test_warns_first_of_what_waits_in_vain_since_a_while(self) -> None:
+        reason = "no agent has the skill x with the label gpu=yes"
+        lanes = [{"skill": "x", "waiting": 3, "reason": reason}, {"skill": "y", "waiting": 9, "reason": "all disabled"}]
+        stuck = {"lanes": 1, "tasks": 4, "reasons": [{"reason": reason, "tasks": 3}]}
+
+        state = overview.health(snapshot(lanes=lanes, stuck=stuck))
+
+        assert state["level"] == "warn"
+        assert [state["text"], *state["more"]] == [
+            f"3 tasks wait that nobody can serve: {reason}.",
+            "1 task waits in vain for other reasons.",
+            "9 tasks for y: all disabled.",
+        ]
+
     def test_is_good_otherwise_and_counts(self) -> None:
         state = overview.health(snapshot(lanes=[{"skill": "z", "waiting": 5, "reason": None}]))
 

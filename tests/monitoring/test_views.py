@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 from monitoring import queries
 from routing import broker
 from routing.artifacts import Store
-from routing.models import Artifact, Command, Task
+from routing.models import Artifact, Command, Decision, Task
 from tests.monitoring.fakes import new_attempt, new_task, record
 
 pytestmark = pytest.mark.django_db
@@ -123,10 +123,29 @@ class TestTask:
         html = browser.get(f"/tasks/{task.id}").content.decode()
 
         assert "after waiting 40 ms" in html
-        assert "ruff-swift had the lowest score, 0.312, of 2 able agents" in html
+        assert "ruff-swift, by balanced: expected 312 ms, 1.6 s sooner than ruff-slow." in html
         assert "&lt;img src=x onerror=alert(1)&gt;" in html
         assert "<script>alert" not in html
         assert "<img src=x" not in html
+
+    def test_says_why_this_agent_in_a_table(self, browser: Client, task: Task) -> None:
+        waiting = "limit few: 3 of 3 running"
+        shadow = {"strategy": "adaptive", "agent": "ruff-slow"}
+        Decision.objects.update(policy="default", revision=12, more=2, waited_for=waiting, shadow=shadow)
+
+        html = browser.get(f"/tasks/{task.id}").content.decode()
+
+        assert "by balanced of policy default (revision 12)" in html
+        assert "expected 1.9 s, 1.6 s later (expected time to a good answer 1.9 s against 300 ms)" in html
+        assert "expected time to a good answer <b>300 ms</b>" in html
+        assert "left out: all 2 slots in use" in html
+        assert "A shadow adaptive would have taken ruff-slow." in html
+        assert "2 more agents are not listed." in html
+
+    def test_shows_a_decision_of_an_earlier_release(self, browser: Client, task: Task) -> None:
+        Decision.objects.update(candidates=[], strategy="forgotten")
+
+        assert "ruff-swift, by forgotten." in browser.get(f"/tasks/{task.id}").content.decode()
 
     def test_shows_why_it_failed(self, browser: Client, task: Task) -> None:
         record(

@@ -41,33 +41,10 @@ class TestDetail:
     def test_says_how_far_it_is(self) -> None:
         assert words.detail("progress", {"fraction": 0.5, "message": "60 of 120 files"}) == "50 % · 60 of 120 files"
 
-    def test_says_nothing_of_a_kind_it_does_not_know(self) -> None:
-        assert words.detail("born", {"x": 1}) == ""
-
-
-class TestDecision:
-    def test_compares_scores_and_says_who_was_left_out(self) -> None:
-        candidates = [{"agent": "a", "score": 0.3123}, {"agent": "b", "score": 2}]
-
-        sentence = words.decision("a", candidates, {"c": "all 2 slots in use"})
-
-        assert sentence == (
-            "a had the lowest score, 0.312, of 2 able agents with a free slot. Left out: c: all 2 slots in use."
+    def test_says_which_attempt_went_on(self) -> None:
+        assert (
+            words.detail("dropped", {"detail": "codex answered first", "outcome": "canceled"}) == "codex answered first"
         )
 
-    def test_does_not_compare_one_with_itself(self) -> None:
-        assert words.decision("a", [{"agent": "a", "score": 1}], {}) == "a was the only able agent with a free slot."
-
-    def test_lists_three_of_many(self) -> None:
-        left_out = dict.fromkeys("bcdef", "draining")
-
-        sentence = words.decision("a", [{"agent": "a", "score": 1}], left_out)
-
-        assert sentence.endswith("b: draining; c: draining; d: draining; and 2 more.")
-
-
-class TestTerms:
-    def test_gives_each_its_unit(self) -> None:
-        candidate = {"terms": {"service_s": 0.3, "load": 0.25, "own": 12345.0}}
-
-        assert words.terms(candidate) == "expected time to a good answer 300 ms, slots in use 25 %, own 12 345"
+    def test_says_nothing_of_a_kind_it_does_not_know(self) -> None:
+        assert words.detail("born", {"x": 1}) == ""

@@ -153,3 +153,24 @@ class TestDrainAgent:
         told(bot("POST", "/theirs:drain"), 404)
 
         assert not Agent.objects.get(name="theirs").draining
+
+
+class TestScorecard:
+    def test_tells_each_skill(self, bot: Program) -> None:
+        bot("PUT", "/codex", {**PROGRAM, "skills": ["code"], "cost_usd": 0.25})
+
+        told_ = told(bot("GET", "/codex/scorecard"), 200)
+
+        [card] = told_["cards"]
+        assert (told_["agent"], card["skill"], card["learned"]["samples"]) == ("codex", "code", 0)
+        assert (card["learned"]["cost_usd"], card["counted"]["failed"]) == (0.25, {})
+        assert (card["breaker"]["state"], card["feedback"]["mean"]) == ("closed", None)
+
+    @pytest.mark.parametrize("name", ["theirs", "nobody"])
+    def test_knows_nothing_of_another_tenants_agent(self, bot: Program, name: str) -> None:
+        answer = told(bot("GET", f"/{name}/scorecard"), 404)
+
+        assert answer["status"] == 404
+
+    def test_is_not_for_keys_that_may_not_read_agents(self) -> None:
+        told(Program("tasks:read")("GET", "/theirs/scorecard"), 403)

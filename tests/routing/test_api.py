@@ -819,6 +819,11 @@ class TestGetDecision:
         )
         assert first["decision"]["shadow"] == {"strategy": "fastest", "agent": "a2"}
         assert first["decision"]["waited_for"] == "limit x"
+        assert first["decision"]["explanation"] == [
+            "a1, by cheapest of policy cheap (revision 7): the only able agent with a free slot, expected price $1.00.",
+            "Left out: a3: full; 2 more that are not listed.",
+            "A shadow fastest would have taken a2.",
+        ]
         assert (second["hedge"], second["decision"]) == (True, None)
 
     def test_of_another_tenants_task_is_404(self, bot: Program) -> None:

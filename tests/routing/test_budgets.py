@@ -219,7 +219,7 @@ class TestClose:
         made.close("task", "x")
 
         assert made.snapshot() == []
-        assert made.changed() == [("research", "x", 0.0, 3.0)]
+        assert made.changed() == [("research", "x", 0.0, 0.0)]
 
     def test_keeps_what_is_still_held(self) -> None:
         made = budgets(spec(scope="run"))

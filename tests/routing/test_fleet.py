@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,94 +10,12 @@ import pytest
 from routing import events as e
 from routing import fleet as module
 from routing import lanes, roster
-from routing.fleet import Fleet
-from routing.flights import Flight, Phase, Restored
+from routing.flights import Phase
 from routing.policies import PolicySpec
+from routing.retries import RetryPolicy, RetryRule
+from tests.routing.fleets import World, agent, dispatched, recorded, task
 
 LOST: e.Error = {"kind": "agent", "message": "no", "retryable": True}
-
-
-def agent(name: str = "a", **changes: Any) -> e.AgentSpec:
-    """Return an agent with the skill ``lint`` and two slots."""
-    return replace(e.AgentSpec(name=name, tenant="t", skills=frozenset({("lint", "1")}), capacity=2), **changes)
-
-
-def task(name: str = "x", **changes: Any) -> e.TaskSpec:
-    """Return a task that asks for ``lint``."""
-    return replace(e.TaskSpec(id=name, tenant="t", skill="lint", timeout_s=60.0), **changes)
-
-
-class World:
-    """A fleet with a clock, and all it has said."""
-
-    def __init__(
-        self, *agents: e.AgentSpec, threads: int = 8, policies: Sequence[PolicySpec] = (), **rules: Any
-    ) -> None:
-        self.fleet = Fleet()
-        self.now = 0.0
-        self.said: list[e.Effect] = []
-        self.register(*(agents or (agent(),)), policies=policies, **rules)
-        if threads:
-            self.beat(threads=threads)
-
-    def tell(self, fact: e.Fact) -> list[e.Effect]:
-        return self._keep(self.fleet.apply(fact, self.now))
-
-    def due(self, at: float | None = None) -> list[e.Effect]:
-        """Let it be ``at``."""
-        self.now = self.now if at is None else at
-        return self._keep(self.fleet.due(self.now))
-
-    def restore(self, phase: Phase = "waiting", attempt: int = 0, **fields: Any) -> list[e.Effect]:
-        place = {name: fields.pop(name) for name in ("worker", "incarnation") if name in fields}
-        agent, began_at = fields.pop("agent", ""), fields.pop("began_at", 0.0)
-        flights = (Flight("x", attempt, agent, began_at, phase=phase, **place),) if agent else ()
-        restored = Restored(**{"spec": task(), "seq": 2, "attempt": attempt, "flights": flights, **fields})
-        return self._keep(self.fleet.restore(restored, self.now))
-
-    def register(self, *agents: e.AgentSpec, policies: Sequence[PolicySpec] = (), **rules: Any) -> None:
-        self.tell(e.RegistryChanged(agents=agents, policies=tuple(policies), **rules))
-
-    def submit(self, name: str = "x", **changes: Any) -> list[e.Effect]:
-        """Submit a task, and assign it if that is possible."""
-        return self.tell(e.Submitted(task=task(name, **changes))) + self.due()
-
-    def beat(self, *attempts: tuple[str, int], worker: str = "w", **changes: Any) -> list[e.Effect]:
-        fields: dict[str, Any] = {"incarnation": "1", "threads": 8} | changes
-        return self.tell(e.Beat(worker=worker, attempts=attempts, **fields))
-
-    def start(self, name: str = "x", attempt: int = 1, worker: str = "w") -> list[e.Effect]:
-        return self.tell(e.Started(task=name, attempt=attempt, worker=worker))
-
-    def finish(self, name: str = "x", attempt: int = 1, **fields: Any) -> list[e.Effect]:
-        return self.tell(e.Finished(task=name, attempt=attempt, **fields)) + self.due()
-
-    def cancel(self, name: str = "x") -> list[e.Effect]:
-        return self.tell(e.CancelAsked(task=name, by="me", reason="enough"))
-
-    def kinds(self, name: str = "x") -> list[str]:
-        """Return the kinds of all that was recorded of a task."""
-        return [r.kind for r in self.said if isinstance(r, e.Recorded) and r.task == name]
-
-    def agent_of(self, name: str = "x") -> str:
-        """Return who has the task now, "" if nobody."""
-        live = self.fleet.tasks[name]
-        return live.agent if live.phase in ("assigned", "working") else ""
-
-    def _keep(self, effects: list[e.Effect]) -> list[e.Effect]:
-        self.said += effects
-        return effects
-
-
-def dispatched(effects: Sequence[e.Effect]) -> list[tuple[str, int]]:
-    """Return (task, attempt) of all that was sent."""
-    return [(x.task, x.attempt) for x in effects if isinstance(x, e.Dispatch)]
-
-
-def recorded(effects: Sequence[e.Effect], kind: str) -> e.Recorded:
-    """Return the only record of its kind."""
-    [record] = [x for x in effects if isinstance(x, e.Recorded) and x.kind == kind]
-    return record
 
 
 class TestSubmitted:
@@ -986,3 +903,24 @@ class TestOwnBudget:
         error = recorded(world.submit(budget=(("wall_s", 2.0),)), "failed").data["error"]
 
         assert error["message"].startswith("the task's own budget: 0 of 2 wall_s used")
+
+
+class TestOwnRules:
+    def test_a_task_gives_up_waiting_when_it_says_so(self) -> None:
+        world = World(threads=0)
+        world.submit(wait_s=5.0)
+
+        error = recorded(world.due(5.0), "failed").data["error"]
+
+        assert error["message"].startswith("it waited longer than 5 s")
+
+    def test_a_task_is_tried_again_as_it_says(self) -> None:
+        world = World()
+        world.submit(max_attempts=9, retries=RetryPolicy(rules={"agent": RetryRule(attempts=2, backoff_s=7.0)}))
+        first = recorded(world.finish(error=LOST), "requeued").data["retry_in_s"]
+        world.due(7.0)
+        world.beat()
+        world.due()
+
+        assert first == 7.0
+        assert recorded(world.finish(attempt=2, error=LOST), "failed").data["error"]["message"].endswith("the last)")

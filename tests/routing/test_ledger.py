@@ -154,7 +154,7 @@ class TestRows:
 
         task.refresh_from_db()
         assert (task.accepted_at, task.seq, task.state) == (at(0), 1, TaskState.SUBMITTED)
-        assert task.detail == "no able agent (echo-1: lacks the label gpu=yes)"
+        assert task.detail == "no agent has the skill echo with the label gpu=yes"
 
     def test_assigned(self, desk: Desk) -> None:
         task = desk.submit()

@@ -49,6 +49,22 @@ class TestWhyNone:
 
         assert policy.why_none(agents, TASK) == "no able agent (a: draining; b: disabled)"
 
+    def test_names_the_labels_that_no_skilled_agent_carries(self) -> None:
+        asked = replace(TASK, labels=(("gpu", "yes"),))
+        both = replace(asked, requires="region in (eu,us)")
+
+        assert policy.why_none([AGENT], asked) == "no agent has the skill lint with the label gpu=yes"
+        assert (
+            policy.why_none([AGENT], both) == "no agent has the skill lint with the labels gpu=yes, region in (eu,us)"
+        )
+
+    def test_gives_the_reasons_where_an_agent_with_the_label_cannot_take_it(self) -> None:
+        gpu = replace(AGENT, name="b", labels=(("gpu", "yes"),), draining=True)
+
+        why = policy.why_none([AGENT, gpu], replace(TASK, labels=(("gpu", "yes"),)))
+
+        assert why == "no able agent (a: lacks the label gpu=yes; b: draining)"
+
     def test_gives_three_reasons_at_most(self) -> None:
         agents = [replace(AGENT, name=name, draining=True) for name in "abcde"]
 

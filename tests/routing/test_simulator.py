@@ -3,9 +3,10 @@ from typing import Any
 
 from routing import events as e
 from routing.fleet import Fleet
+from routing.policies import PolicySpec
 from routing.report import Report
 from routing.simulated import SimulatedFleet, described
-from routing.simulator import Decider, simulate, true_work
+from routing.simulator import Decider, Outcome, simulate, true_work
 from routing.traces import Job
 
 
@@ -53,6 +54,19 @@ class Hedging(Fleet):
             return [effect]
         stop = e.Stop(task=effect.task, attempt=effect.attempt + 7, reason="canceled")
         return [effect, effect, replace(effect, attempt=effect.attempt + 7), stop]
+
+
+class Known:
+    """The first attempt fails after 5 s, each further one takes 7 s."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def next(self, task: str, agent: str) -> Outcome:
+        """Return what comes next."""
+        self.made += 1
+        error: e.Error = {"kind": "agent", "message": "no", "retryable": True}
+        return Outcome(5.0, error) if self.made == 1 else Outcome(7.0)
 
 
 class TestSimulate:
@@ -141,7 +155,7 @@ class TestSimulate:
     def test_tasks_beyond_their_deadline_fail_or_are_late(self) -> None:
         report = simulate(trace(3, every_s=0.0, size=10.0, deadline_s=15.0), fleet({}))
 
-        assert (report.completed, report.late, report.failed) == (2, 1, 1)
+        assert (report.completed, report.late, report.failed, report.missed) == (2, 1, 1, 2)
         assert report.goodput_per_s == 1 / 20
 
     def test_ends_when_nobody_can_do_what_waits(self) -> None:
@@ -167,6 +181,29 @@ class TestSimulate:
         report = simulate(trace(1, task=spec), fleet({}, {"speed": 0.1}))
 
         assert report.given == {"t0": "a1"}
+
+    def test_the_fleet_is_told_the_rules_as_they_are_given(self) -> None:
+        agents = fleet({}, {"speed": 9.0})
+        first = PolicySpec(name="first", strategy="ordered", order=("a0",))
+        specs = tuple(replace(agent.spec(), capacity=9) for agent in agents.agents)
+
+        report = simulate(trace(5, every_s=0.0), agents, rules=e.RegistryChanged(agents=specs, policies=(first,)))
+
+        assert set(report.given.values()) == {"a0"}
+        assert report.wait.p99 == 0.0
+
+    def test_attempts_come_to_what_is_known_of_them(self) -> None:
+        report = simulate(trace(1), fleet({}), outcomes=Known())
+
+        assert (report.completed, report.retries) == (1, 1)
+        assert 5 + 7 < report.total.mean < 5 + 7 + 5
+
+    def test_a_known_attempt_ends_at_its_time_out_all_the_same(self) -> None:
+        spec = e.TaskSpec(id="t0", tenant="default", skill="work", timeout_s=2.0, max_attempts=1, created_at=1000.0)
+
+        report = simulate(trace(1, task=spec), fleet({}), outcomes=Known())
+
+        assert (report.failed, report.attempts) == (1, 1)
 
     def test_an_empty_trace_gives_an_empty_report(self) -> None:
         assert simulate([], fleet({})).tasks == 0

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from a2a_site.management.commands.test import environment
 
 SIZES = ("tasks", "rounds", "seconds", "trace", "waiting")  # options that are passed on
-BENCHES = ("durable", "latency", "chain", "memory", "start", "routing", "decisions")
+BENCHES = ("durable", "latency", "chain", "memory", "start", "routing", "decisions", "learning")
 
 
 class Command(BaseCommand):
@@ -28,8 +28,10 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument("bench", nargs="?", default="all", choices=[*BENCHES, "all"])
         parser.add_argument("--json", action="store_true", help="one JSON object a figure; the last has the ratio")
-        parser.add_argument("--tasks", type=int, help="tasks of a round (default: 1000; routing 6000, decisions 5000)")
-        parser.add_argument("--rounds", type=int, help="rounds of each side (default: 7; routing 1)")
+        parser.add_argument(
+            "--tasks", type=int, help="tasks of a round (default: 1000; routing 6000, decisions 5000, learning 2000)"
+        )
+        parser.add_argument("--rounds", type=int, help="rounds of each side (default: 7; routing 1, learning 5)")
         parser.add_argument("--seconds", type=float, default=20, help="of latency, each side (default: %(default)s)")
         parser.add_argument(
             "--trace", type=_absolute, help="of routing: an Azure LLM inference trace in place of our cut"

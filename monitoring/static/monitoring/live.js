@@ -5,6 +5,7 @@ import { Rows, fields, writeSince, writeState } from "./rows.js";
 import { connect } from "./socket.js";
 
 const KEPT = 30; // recent tasks
+const MOST_AGENTS = 200; // rows of the fleet's table, and as many again of agents that need attention
 const ENDED = new Set(["completed", "failed", "canceled", "rejected"]);
 const COUNT = new Intl.NumberFormat("en-GB", { useGrouping: true });
 
@@ -12,6 +13,9 @@ let seq = document.body.dataset.seq;
 
 const fleet = new Rows("fleet", (f, row) => {
   write(f.agent, row.agent);
+  f.agent.href = `/agents/${encodeURIComponent(row.agent)}`;
+  writeFlag(f.breaker, f.breaker_text, row.breaker);
+  writeFlag(f.contained, f.contained_text, row.contained);
   if (row.skills) write(f.skills, row.skills.join(", "));
   f.skills.title = f.skills.textContent;
   if (row.state) writeState(f.state, row.state);
@@ -20,6 +24,15 @@ const fleet = new Rows("fleet", (f, row) => {
   f.slots.max = row.capacity || 1;
   f.slots.value = row.running || 0;
 });
+
+/** Show what is held against an agent, or nothing. */
+function writeFlag(element, words, flag) {
+  if (flag === undefined) return; // this row does not tell
+  element.hidden = !flag;
+  element.dataset.state = flag?.state ?? "";
+  write(words, flag?.text ?? "");
+  words.title = words.textContent;
+}
 
 const lanes = new Rows("lanes", (f, row) => {
   write(f.skill, row.skill);
@@ -32,6 +45,9 @@ const lanes = new Rows("lanes", (f, row) => {
 
 const workers = new Rows("workers", (f, row) => {
   write(f.worker, row.worker);
+  const served = row.serves ? `serves ${row.serves_count}: ${row.serves.join(", ")}` : "";
+  write(f.serves, row.draining ? "draining" : served);
+  f.serves.hidden = !f.serves.textContent;
   write(f.busy, row.busy);
   write(f.threads, row.threads);
   f.bar.max = row.threads || 1;
@@ -160,14 +176,29 @@ function showHealth({ level, text, more }) {
   f.more.hidden = more.length === 0;
 }
 
-function showRows({ fleet: agents = [], lanes: waiting = [], workers: processes = [] }) {
-  for (const row of agents) row.gone ? fleet.remove(row.agent) : fleet.set(row.agent, row);
+const agents = new Set(fleet.rows.keys()); // all that were heard of, also those without a row
+
+function showAgent(row) {
+  if (row.gone) {
+    agents.delete(row.agent);
+    fleet.remove(row.agent);
+    return;
+  }
+  agents.add(row.agent);
+  const isQuiet = ["idle", "busy"].includes(row.state) && !row.breaker && !row.contained;
+  const most = isQuiet ? MOST_AGENTS : 2 * MOST_AGENTS;
+  if (fleet.has(row.agent) || fleet.rows.size < most) fleet.set(row.agent, row);
+}
+
+function showRows({ fleet: members = [], lanes: waiting = [], workers: processes = [] }) {
+  for (const row of members) showAgent(row);
   for (const row of waiting) row.waiting ? lanes.set(row.lane, row) : lanes.remove(row.lane);
   for (const row of processes) row.gone ? workers.remove(row.worker) : workers.set(row.worker, row);
 }
 
 function onMessage(message) {
   if (message.type === "snapshot") {
+    agents.clear();
     fleet.keepOnly(message.fleet.map((row) => row.agent));
     lanes.keepOnly(message.lanes.map((row) => row.lane));
     workers.keepOnly(message.workers.map((row) => row.worker));
@@ -184,7 +215,10 @@ function onMessage(message) {
     seq = String(message.seq);
     write(source.seq, COUNT.format(message.seq));
   }
-  document.querySelector('[data-count="fleet"]').textContent = fleet.rows.size;
+  document.querySelector('[data-count="fleet"]').textContent = agents.size;
+  const bounded = document.querySelector("[data-bounded]");
+  bounded.hidden = agents.size <= fleet.rows.size;
+  write(bounded.firstElementChild, fleet.rows.size);
 }
 
 const WORDS = { live: "Live", reconnecting: "Reconnecting…", stale: "Reconnecting…" };

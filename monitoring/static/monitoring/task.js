@@ -2,6 +2,7 @@
 // so that the server alone knows how they look.
 
 import { write, writeClock, writeTimes } from "./clock.js";
+import { swap } from "./parts.js";
 import { connect } from "./socket.js";
 
 const { task } = document.body.dataset;
@@ -52,7 +53,7 @@ async function refresh() {
     again = false;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.ok && !answer.redirected) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      if (answer.ok && !answer.redirected) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
       // the connection is gone; the socket says so, and what is missed comes after it is back
     }
@@ -61,17 +62,8 @@ async function refresh() {
   refreshing = false;
 }
 
-/** Put the new parts in the place of the old ones; what was unfolded stays so. */
-function swap(page) {
-  for (const fresh of page.querySelectorAll("[data-part]")) {
-    const old = document.querySelector(`[data-part="${fresh.dataset.part}"]`);
-    if (!old || old.contains(document.activeElement)) continue;
-    for (const kept of fresh.querySelectorAll("details[data-keep]")) {
-      kept.open = old.querySelector(`details[data-keep="${kept.dataset.keep}"]`)?.open ?? false;
-    }
-    writeTimes(fresh);
-    old.replaceWith(document.adoptNode(fresh));
-  }
+function show(page) {
+  swap(page);
   if (page.body.dataset.ended === "yes") document.body.dataset.ended = "yes";
   const gone = document.querySelector('[data-part="artifacts"]');
   if (gone && !page.querySelector('[data-part="artifacts"]')) gone.remove();
