@@ -57,6 +57,7 @@ class LiveStep:
     remind_at: float | None = None
     fallback: bool = False
     passed: bool = False
+    undo_round: int = 0
     undone_by: str = ""
     override: tuple[Any, ...] = ()
     items: LiveMap | None = None
@@ -301,6 +302,7 @@ def step_row(run: LiveRun, number: int) -> StepRow:
         remind_at=step.remind_at,
         fallback=step.fallback,
         passed=step.passed,
+        undo_round=step.undo_round,
         undone_by=step.undone_by,
         override=step.override,
         size=step.items.size if step.items is not None else 0,
