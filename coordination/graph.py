@@ -17,7 +17,8 @@ MAX_DEPTH = 10  # of workflows within workflows
 MAX_ITEMS = 10_000  # of one map
 
 Kind = Literal["task", "map", "choice", "approval", "workflow", "wait", "compensate"]
-OnError = Literal["fail", "continue", "compensate"]
+OnError = Literal["fail", "fail_late", "continue", "compensate"]
+Needs = Literal["ended", "completed"]
 OnExpiry = Literal["fail", "continue", "approve", "reject"]
 
 
@@ -98,6 +99,7 @@ class Step:
     name: str
     kind: Kind
     after: tuple[str, ...] = ()  # it begins when all of these have ended, and are not skipped all of them
+    needs: Needs = "ended"  # completed: it is skipped unless all of ``after`` have completed
     when: str = ""  # an expression; where it does not hold the step is skipped
     ask: Ask | None = None  # of task and map
     over: Over | None = None  # of map
@@ -106,7 +108,7 @@ class Step:
     pause: Pause | None = None  # of wait
     child: Child | None = None  # of workflow
     undo: Ask | None = None  # compensates for this step once it has completed; its input may use this step's output
-    on_error: OnError = "fail"
+    on_error: OnError = "fail"  # fail_late: the run goes on where it can, and then fails by this step's error
     line: int | None = field(default=None, compare=False)  # where it stands in the source
 
 

@@ -56,6 +56,8 @@ class Steps:
         before = run.plan.after[number]
         if before and all(run.live(other).is_skipped for other in before):
             return "all steps before it were skipped"
+        if definition.needs == "completed" and not all(run.live(other).is_done for other in before):
+            return "a step before it did not complete"
         for choice in run.plan.picks.get(number, ()):
             if not _is_picked(definition.name, run.live(choice)):
                 return f"{run.plan.graph.steps[choice].name} did not choose it"
@@ -301,7 +303,7 @@ class Steps:
             named["attempt"] = step.attempt
         named["cause"] = error.get("cause", dict(error))
         self.end(run, number, "failed", now, error=named)
-        if run.broken is None and not is_tolerated(definition, named):
+        if run.broken is None and definition.on_error != "fail_late" and not is_tolerated(definition, named):
             run.broken = (failure_of(named), definition.on_error == "compensate")
 
     def leave(self, run: LiveRun, number: int, reason: str, *, cascade: Callable[[str], None] | None = None) -> None:

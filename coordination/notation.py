@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from coordination.durations import PATTERN
-from coordination.graph import MAX_ITEMS, MAX_STEPS, Kind, OnError, OnExpiry
+from coordination.graph import MAX_ITEMS, MAX_STEPS, Kind, Needs, OnError, OnExpiry
 from routing.payloads import DIALECT
 from routing.retries import KINDS, Where
 
@@ -78,6 +78,10 @@ _WHAT: Schema = {
 }
 _EVERY: Schema = {
     "after": {**_NAMES, "description": "Steps that end before it begins. Left out: those it looks at."},
+    "needs": {
+        "enum": list(get_args(Needs)),
+        "description": "What the steps before it have to have done: ended unless given.",
+    },
     "when": _text("A condition; where it does not hold, the step is skipped."),
     "on_error": {"enum": list(get_args(OnError)), "description": "What becomes of the run when it fails."},
 }

@@ -157,6 +157,7 @@ def _step(name: str, given: Value, line: int | None) -> Step:
         pause=_pause(given["wait"]) if kind == "wait" else None,
         child=_child(given) if kind == "workflow" else None,
         undo=_ask(given["undo"]) if "undo" in given else None,
+        needs=given.get("needs", "ended"),
         on_error=given.get("on_error", "fail"),
         line=line,
     )

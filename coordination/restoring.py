@@ -53,7 +53,7 @@ def _take_step(
             own = [item for item in items if (item.step, item.round) == (row.step, row.round)]
             maps.restore(run, number, row.size, row.begun, own)
     elif row.state == "undoing":
-        asking.recall(Place(run, number, None, "undo"), row.round)
+        asking.recall(Place(run, number, None, "undo"), row.undo_round)
         run.undoing = run.undoing if row.undone_by else number
 
 
@@ -73,6 +73,7 @@ def _step(row: StepRow) -> LiveStep:
         remind_at=row.remind_at,
         fallback=row.fallback,
         passed=row.passed,
+        undo_round=row.undo_round,
         undone_by=row.undone_by,
         override=row.override,
     )

@@ -116,6 +116,7 @@ class StepRow:
     remind_at: float | None
     fallback: bool  # the second skill has it
     passed: bool  # skipped by hand: what follows begins
+    undo_round: int  # the run's when it was (last) undone
     undone_by: str  # the compensate step that undoes it; "" is the run
     override: tuple[Any, ...]  # (input,) in place of its template, () for none
     size: int  # items of a map

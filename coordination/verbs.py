@@ -14,7 +14,6 @@ from coordination.turns import Turns
 from coordination.undoing import Undoing
 
 KEPT_COMMANDS = 64  # so many of the last commands are known again
-LOST = frozenset({"canceled", "undone"})  # such steps are done again when a run that has ended goes on
 
 
 class Impossible(Exception):
@@ -73,8 +72,8 @@ class Verbs:
 
     def _retry(self, run: LiveRun, fact: e.RetryAsked, now: float) -> None:
         _refuse_closing(run)
-        states = {"failed", *LOST}
-        numbers = [number for number, step in enumerate(run.steps) if step is not None and step.state in states]
+        failed = [number for number, step in enumerate(run.steps) if step is not None and step.state == "failed"]
+        numbers = failed + self._lost(run)
         if not numbers and run.state != "failed":
             raise Impossible("Nothing in it has failed.")
         self._again(run, numbers, now, "retried", fact)
@@ -83,19 +82,21 @@ class Verbs:
         _refuse_closing(run)
         number = _number(run, fact.step)
         lost = self._lost(run) if run.state in RUN_ENDS else []
-        if fact.input is not e.KEEP:
-            if run.plan.graph.steps[number].kind not in ("task", "map", "workflow"):
-                raise Impossible(f"The step {fact.step} has no input.")
-            step = run.steps[number] or LiveStep("waiting", run.round)
-            run.steps[number], step.override = step, (fact.input,)
+        edited = () if fact.input is e.KEEP else (fact.input,)
+        if edited and run.plan.graph.steps[number].kind not in ("task", "map", "workflow"):
+            raise Impossible(f"The step {fact.step} has no input.")
         self._again(run, [number, *lost], now, "rerun", fact)
+        if edited:
+            step = run.steps[number] = run.steps[number] or LiveStep("waiting", run.round)
+            step.override = edited
+            self._book.changed(run, number)
 
     def _skip(self, run: LiveRun, fact: e.SkipAsked, now: float) -> None:
         _refuse_closing(run)
         number = _number(run, fact.step)
         step = run.steps[number]
         if run.state in RUN_ENDS:
-            if run.state == "completed" or (step is not None and step.state not in ("failed", "waiting", *LOST)):
+            if run.state == "completed" or (step is not None and not _can_be_skipped(step)):
                 raise Impossible(f"The step {fact.step} has ended.")
             self._again(run, [number, *self._lost(run)], now, "resumed", fact)
         elif step is not None and step.state in STEP_ENDS:
@@ -134,6 +135,14 @@ class Verbs:
         run.deadline = None if total_s is None else now + total_s
         self._book.watch(run.deadline, run)
         self._turns.enter(run)
+        self._undo_again(run, "")
+
+    def _undo_again(self, run: LiveRun, by: str) -> None:
+        """Let what could not be undone be tried again the next time; ``by`` is a compensate step, "" the run."""
+        for number, step in enumerate(run.steps):
+            if step is not None and step.undo_error is not None and step.undone_by == by:
+                step.undo_error = None
+                self._book.changed(run, number)
 
     def _reset(self, run: LiveRun, number: int, now: float) -> None:
         step = run.steps[number]
@@ -143,7 +152,10 @@ class Verbs:
             self._leave(run, number, "the step is done again", now)
         run.flying.discard(number)
         run.steps[number] = LiveStep("waiting", run.round, override=step.override)
-        run.scope["steps"].pop(run.plan.graph.steps[number].name, None)
+        definition = run.plan.graph.steps[number]
+        run.scope["steps"].pop(definition.name, None)
+        if definition.kind == "compensate":
+            self._undo_again(run, definition.name)
         self._book.note(run, number, "step_waiting", now)
 
     def _leave(self, run: LiveRun, number: int, reason: str, now: float) -> None:
@@ -155,7 +167,8 @@ class Verbs:
         self._steps.leave(run, number, reason, cascade=cancel)
 
     def _lost(self, run: LiveRun) -> list[int]:
-        return [number for number, step in enumerate(run.steps) if step is not None and step.state in LOST]
+        """Return the steps that came to nothing when the run ended, which are done again when it goes on."""
+        return [number for number, step in enumerate(run.steps) if step is not None and _is_lost(step)]
 
     def _children(self, run: LiveRun, state: str) -> list[LiveRun]:
         ids = [self._steps.child(run, number) for number in sorted(run.flying)
@@ -196,6 +209,14 @@ def _number(run: LiveRun, name: str) -> int:
     if number is None:
         raise Impossible(f"There is no step {name}.")
     return number
+
+
+def _is_lost(step: LiveStep) -> bool:
+    return step.state == "canceled" or (step.state == "undone" and not step.undone_by)
+
+
+def _can_be_skipped(step: LiveStep) -> bool:
+    return step.state in ("failed", "waiting") or _is_lost(step)
 
 
 def _refuse_ended(run: LiveRun) -> None:

@@ -52,6 +52,7 @@ def _step(step: Step, inferred: tuple[str, ...] | None) -> dict[str, Any]:
         undo=_ask(step.undo) if step.undo else None,
         after=None if step.after == inferred else _names(step.after),
         when=step.when or None,
+        needs=None if step.needs == "ended" else step.needs,
         on_error=None if step.on_error == "fail" else step.on_error,
     )
 

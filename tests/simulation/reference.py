@@ -70,9 +70,11 @@ class Reference:
     def interpret(self, step: Step) -> Result:
         """Find out what the step comes to."""
         before = [(self.graph.step(name), self.result(name)) for name in self.before(step)]
-        if any(result.state == "unreached" or self.breaks(other) for other, result in before):
+        if any(result.state == "unreached" or self.breaks_at_once(other) for other, result in before):
             return Result("unreached")
         if before and all(result.state == "skipped" for _, result in before):
+            return Result("skipped")
+        if step.needs == "completed" and any(result.state != "completed" for _, result in before):
             return Result("skipped")
         for choice in self.chosen_by.get(step.name, []):
             chosen = self.result(choice)
@@ -182,6 +184,10 @@ class Reference:
     def before(self, step: Step) -> list[str]:
         """Return what has to end before the step."""
         return list(dict.fromkeys([*step.after, *self.chosen_by.get(step.name, [])]))
+
+    def breaks_at_once(self, step: Step) -> bool:
+        """Return True if the run does not go on after the step."""
+        return step.on_error != "fail_late" and self.breaks(step)
 
     def breaks(self, step: Step) -> bool:
         """Return True if the step ends the run."""

@@ -8,12 +8,15 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordination import events as e
 from coordination.graph import Graph
 from tests.simulation.reference import Reference, Result
 from tests.simulation.workflows import ROOT, Fate, Odds, Templates, World, Writer
 
 EXAMPLES = int(os.environ.get("WORKFLOW_EXAMPLES", "500"))
 SEEDS = st.integers(0, 2**32 - 1)
+
+HOPELESS = {"template", "bad_input", "run", "expired", "timeout"}  # nobody's fault, or the clock's
 
 
 def made(size: int, fails: float, kill: float, seed: int) -> tuple[World, Graph, Reference]:
@@ -91,3 +94,32 @@ class TestWorkflows:
         for run, expected in references(world, reference).items():
             check_run(world, run, expected)
             check_undone(world, run, expected)
+
+    @settings(max_examples=EXAMPLES // 2, deadline=None)
+    @given(st.integers(1, 30), st.sampled_from((0.0, 0.1, 0.3)), st.sampled_from((0.1, 0.5)), SEEDS)
+    def test_end_whatever_people_ask(self, size: int, fails: float, kill: float, seed: int) -> None:
+        world, graph, _ = made(size, fails, kill, seed)
+        world.odds.verbs = 0.1
+
+        world.start(graph, {"n": 1})
+        world.go_on()
+
+        world.check_history()
+
+    @settings(max_examples=EXAMPLES // 5, deadline=None)
+    @given(st.integers(1, 60), st.sampled_from((0.02, 0.1, 0.3)), SEEDS)
+    def test_that_failed_complete_by_retries_once_everything_goes_well(
+        self, size: int, fails: float, seed: int
+    ) -> None:
+        world, graph, _ = made(size, fails, 0.5, seed)
+        world.start(graph, {"n": 1})
+        world.go_on()
+        world.fate.healed = True
+
+        if world.rows.run(ROOT).state == "failed":
+            world.ask(e.RetryAsked(run=ROOT))
+            world.go_on()
+
+        world.check_history()
+        row = world.rows.run(ROOT)
+        assert row.state == "completed" or (row.error is not None and row.error["kind"] in HOPELESS)

@@ -75,6 +75,7 @@ class Odds:
     unfilled: float = 0.02  # a template leads nowhere
     twice: float = 0.2  # a fact is told again
     kill: float = 0.3  # the second engine dies after a transition
+    verbs: float = 0.0  # somebody asks something of a run, between any two transitions
 
 
 @dataclass(slots=True)
@@ -257,10 +258,11 @@ class Rows:
         assert row is None or isinstance(row, e.StepRow)
         return row
 
-    def restored(self, random: Random) -> Engine:
-        """Return a new engine that knows what the rows say."""
+    def restored(self, random: Random, of: str | None = None) -> Engine:
+        """Return a new engine that knows what the rows say of the runs in flight, and of the run ``of``."""
         engine = Engine(Templates())
-        runs = [key[1] for key, row in self.rows.items() if key[0] is e.RunRow and row.state not in RUN_ENDS]
+        rows = [row for row in self.rows.values() if isinstance(row, e.RunRow)]
+        runs = [row.run for row in rows if row.state not in RUN_ENDS or row.run == of]
         random.shuffle(runs)
         for run in runs:
             kept = self.kept(run)
@@ -318,12 +320,16 @@ class World:
     def go_on(self, most: int = 20_000) -> None:
         """Let everything happen, in a random order, until nothing is left to happen."""
         for _ in range(most):
+            if self.rows.rows and self.random.random() < self.odds.verbs:
+                self.ask(self._verb())
             due = self.steady.next_due()
             assert due == self.mortal.next_due()
             ready = [fact for fact in self.waiting if self._can_come(fact)]
             is_near = due is not None and due - self.now < 2 * SOON_S
             if ready and not (is_near and self.random.random() < 0.05):
                 self.tell(self.random.choice(ready))
+            elif not is_near and self._resume():
+                continue
             elif due is not None:
                 self.now = max(self.now, due)
                 self._both(None)
@@ -347,13 +353,42 @@ class World:
         while self.told and self.random.random() < self.odds.twice:
             self._both(self.random.choice(self.told))
 
-    def _both(self, fact: e.Fact | None) -> None:
-        """Let both engines act, the second one dying before or after its commit."""
+    def ask(self, fact: e.Verb) -> None:
+        """Ask something of a run, which may have ended."""
+        self._both(fact, of=fact.run if self.rows.run(fact.run).state in RUN_ENDS else None)
+
+    def _verb(self) -> e.Verb:
+        r = self.random
+        run = r.choice([key[1] for key in self.rows.rows if key[0] is e.RunRow] or [ROOT])
+        command = str(r.randint(0, 1_000_000))
+        step = r.choice(self.rows.specs[run].graph.steps).name
+        input = r.choice((e.KEEP, [1, 2]))
+        return r.choice((
+            e.PauseAsked(run=run, command=command),
+            e.ResumeAsked(run=run, command=command),
+            e.RetryAsked(run=run, command=command),
+            e.SkipAsked(run=run, command=command, step=step, output={"v": 1, "list": [1]}),
+            e.RerunAsked(run=run, command=command, step=step, input=input),
+            e.CancelAsked(run=run, command=command, compensate=r.random() < 0.5),
+        ))  # fmt: skip
+
+    def _resume(self) -> bool:
+        """Let all runs go on that somebody has paused; return True if there are any."""
+        paused = [key[1] for key, row in self.rows.rows.items() if key[0] is e.RunRow and row.state == "paused"]
+        for run in paused:
+            self.ask(e.ResumeAsked(run=run))
+        return bool(paused)
+
+    def _both(self, fact: e.Fact | None, of: str | None = None) -> None:
+        """Let both engines act, the second one dying before or after its commit; ``of`` is a run that had ended."""
+        for engine in (self.steady, self.mortal):
+            if of is not None:
+                engine.restore(self.rows.kept(of))
         said = self._act(self.steady, fact)
         if self.random.random() < self.odds.kill:  # it dies before the commit: nothing is written, and it is told again
             self.kills += 1
             self._act(self.mortal, fact)
-            self.mortal = self.rows.restored(self.random)
+            self.mortal = self.rows.restored(self.random, of)
         answer = self._act(self.mortal, fact)
         assert answer == said, f"after {fact}: {_difference(said, answer)}"
         self.rows.keep(answer)
