@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query, Router, Status
 from ninja.params.functions import Header
 
-from coordination import errors, runs, schemas, workflows
+from coordination import definition, errors, runs, schemas, workflows
 from coordination.models import Approval, Run, RunEvent, StepRun, StepTask, Workflow, WorkflowVersion, newest
 from routing import errors as routing_errors
 from routing.access import Needs, caller
@@ -218,7 +218,7 @@ def _workflow(row: Workflow) -> schemas.WorkflowOut:
 def _version(row: Any) -> schemas.VersionOut:
     return schemas.VersionOut(
         workflow=row.workflow.name, version=row.number, checksum=row.definition_id, author=row.author, note=row.note,
-        created_at=row.created_at, source=row.definition.source,
+        created_at=row.created_at, source=definition.write(workflows.graph_of(row.definition)),
     )  # fmt: skip
 
 

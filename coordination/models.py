@@ -47,7 +47,7 @@ class Definition(models.Model):
     """A graph as text, under its checksum: what versions and runs pin. Never changes."""
 
     checksum = models.CharField(primary_key=True, max_length=64)
-    source = models.TextField(help_text="YAML.")
+    source = models.TextField(help_text="JSON, with nothing left to infer.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -83,7 +84,7 @@ def catalog(tenant: str) -> validation.Catalog:
 def keep(graph: Graph) -> Definition:
     """Return the definition of the graph, kept under its checksum."""
     row, _ = Definition.objects.get_or_create(
-        checksum=definition.checksum(graph), defaults={"source": definition.write(graph)}
+        checksum=definition.checksum(graph), defaults={"source": json.dumps(definition.as_json(graph))}
     )
     return row
 
@@ -95,7 +96,7 @@ def graph_of(row: Definition) -> Graph:
 
 @lru_cache(maxsize=KEPT_GRAPHS)
 def _graph(checksum: str, source: str) -> Graph:
-    return definition.read(source)
+    return definition.from_json(json.loads(source))
 
 
 def find(tenant: str, name: str, number: int | None = None) -> WorkflowVersion:

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name="Definition",
             fields=[
                 ("checksum", models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ("source", models.TextField(help_text="YAML.")),
+                ("source", models.TextField(help_text="JSON, with nothing left to infer.")),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
             ],
         ),

@@ -19,7 +19,7 @@ from routing.retries import RetryPolicy, RetryRule
 from tests.coordination.graphs import graph, graphs, task
 
 FOLDER = Path(definition.__file__).parent
-EXAMPLES = sorted((FOLDER / "workflows").glob("*.yaml"))
+EXAMPLES = sorted((FOLDER / "examples").glob("*.yaml"))
 TEXT = """\
 name: demo
 steps:

@@ -33,7 +33,9 @@ class Program:
 @pytest.fixture
 def bot() -> Program:
     made = Program()
-    registry.ensure_agent("any-1", skills=[registry.ensure_skill("any")], executor="python", options={"handler": "x"})
+    registry.ensure_agent(
+        "any-1", skills=[registry.ensure_skill("any")], executor="command", options={"argv": ["true"]}
+    )
     return made
 
 

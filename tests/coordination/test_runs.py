@@ -57,7 +57,7 @@ def agents() -> None:
     """Register a skill that anybody can ask for, and an agent that can do it."""
     registry.ensure_tenant()
     skill = registry.ensure_skill("any")
-    registry.ensure_agent("any-1", skills=[skill], executor="python", options={"handler": "any"}, capacity=50)
+    registry.ensure_agent("any-1", skills=[skill], executor="command", options={"argv": ["true"]}, capacity=50)
 
 
 class Hands:

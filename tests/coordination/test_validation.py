@@ -18,7 +18,7 @@ from coordination.steps import from_steps
 from coordination.validation import Catalog, SkillShape, check, problems
 from tests.coordination.graphs import graph, task
 
-FOLDER = Path(definition.__file__).parent / "workflows"
+FOLDER = Path(definition.__file__).parent / "examples"
 CLOSED = {
     "type": "object",
     "properties": {"text": {"type": "string"}, "links": {"type": "array"}, "n": {"type": "integer"}},
