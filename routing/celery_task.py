@@ -29,6 +29,7 @@ OPTIONS = frozenset(
     {"tenant", "version", "priority", "labels", "requires", "agent", "exclude", "timeout_s", "max_attempts"}
     | {"idempotency_key", "context", "deadline"}
     | {"size", "concurrency_key", "affinity", "singleton", "debounce_s", "debounce_key", "throttle", "budget"}
+    | {"wait_s", "retries"}
 )  # keywords of run_agent_task that are not the skill and its input
 
 

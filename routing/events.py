@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # they speak of tasks, so they import this module
     from routing.containment import Containment
     from routing.limit_rules import LimitSpec
     from routing.policies import PolicySpec
+    from routing.retries import RetryPolicy
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -44,6 +45,8 @@ class TaskSpec:
     deadline: float | None = None
     timeout_s: float = 300.0  # one attempt may work so long
     max_attempts: int = 3  # attempts that began
+    wait_s: float | None = None  # it fails when it has waited so long; None leaves it to the policy
+    retries: RetryPolicy | None = None  # likewise
     created_at: float = 0.0
     size: float = 1.0  # how much work it is, without a unit; only tasks of one skill are compared by it
     concurrency_key: str = ""  # of tasks with the same one a limit lets only so many run

@@ -339,7 +339,7 @@ class Fleet:
         if task.spec.deadline is not None and task.spec.deadline <= now:
             self._fail(task, {"kind": "deadline", "message": "its deadline passed while it waited"}, now)
         elif now >= task.give_up_at:
-            message = f"it waited longer than {task.policy.wait_s:g} s for {task.waited_for or 'an agent'}"
+            message = f"it waited longer than {task.wait_s:g} s for {task.waited_for or 'an agent'}"
             self._fail(task, {"kind": "deadline", "message": message}, now)
         elif task.delayed_until is not None and task.delayed_until <= now:
             self._wait(task, now)
@@ -414,8 +414,7 @@ class Fleet:
     def _limit_wait(self, task: LiveTask, since: float) -> None:
         """See to it that the task gives up when it has waited as long as its policy says."""
         task.waiting_since = min(task.waiting_since, since)
-        wait_s = task.policy.wait_s
-        task.give_up_at = math.inf if wait_s is None else task.waiting_since + wait_s
+        task.give_up_at = math.inf if task.wait_s is None else task.waiting_since + task.wait_s
 
     def _delay(self, task: LiveTask, until: float) -> None:
         task.delayed_until = until
@@ -535,14 +534,14 @@ class Fleet:
 
     def _choose_where(self, task: LiveTask, agent: str, kind: str) -> None:
         """Note which agents are liked less, or more, for the next attempt."""
-        where = task.policy.retries.rule(kind).on
+        where = task.retries.rule(kind).on
         task.stays_on = agent if where == "same" else ""
         if where == "another":
             task.failed_on.add(agent)
 
     def _try_again(self, task: LiveTask, flight: Flight, error: e.Error, kind: str, now: float) -> None:
         """Let the task wait for another attempt, or fail if it has had its last."""
-        retries, most = task.policy.retries, task.spec.max_attempts
+        retries, most = task.retries, task.spec.max_attempts
         delay_s = next_delay_s(retries, kind, task.tries, task.spec.id, limit=most)
         if delay_s is None:
             most = min(most, retries.rule(kind).attempts or most)

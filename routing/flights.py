@@ -10,6 +10,7 @@ from typing import Literal
 from routing.events import TaskSpec
 from routing.lanes import LaneKey
 from routing.policies import PolicySpec
+from routing.retries import RetryPolicy
 
 Phase = Literal["waiting", "delayed", "assigned", "working"]
 
@@ -57,6 +58,16 @@ class LiveTask:
     owes: str = ""  # the kind of error whose retry the fleet's account has not paid for yet
     waiting_since: float = math.inf  # it could begin, but for what it waits for
     give_up_at: float = math.inf  # when it has waited too long
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """Return by which rules it is tried again: its own, or its policy's."""
+        return self.spec.retries or self.policy.retries
+
+    @property
+    def wait_s(self) -> float | None:
+        """Return how long it may wait, None for any time."""
+        return self.policy.wait_s if self.spec.wait_s is None else self.spec.wait_s
 
     @property
     def phase(self) -> Phase:

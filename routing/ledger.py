@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from routing import events as e
-from routing import registry
+from routing import registry, rulespecs
 from routing.artifacts import Store
 from routing.failpoints import failpoint
 from routing.flights import Flight, Restored
@@ -361,6 +361,8 @@ class Unaccepted(NamedTuple):
     affinity: str
     context: UUID | None
     budget: dict[str, float] | None
+    wait_s: float | None
+    retries: dict[str, Any] | None
     input: Any
     call: Any
 
@@ -382,6 +384,8 @@ def spec_of(task: Task | Unaccepted) -> e.TaskSpec:
         deadline=task.deadline.timestamp() if task.deadline else None,
         timeout_s=task.timeout_s,
         max_attempts=task.max_attempts,
+        wait_s=task.wait_s,
+        retries=None if task.retries is None else rulespecs.retry_policy(task.retries),
         created_at=task.created_at.timestamp(),
         size=task.size,
         concurrency_key=task.concurrency_key,

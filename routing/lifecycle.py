@@ -191,6 +191,8 @@ def _row(request: Request, digest: str, size: int) -> Task:
         parent=request.parent,
         context=request.context,
         origin=request.origin,
+        wait_s=request.wait_s,
+        retries=None if request.retries is None else dict(request.retries),
         size=_first(request.size, size),
         concurrency_key=request.concurrency_key,
         affinity=request.affinity,

@@ -13,7 +13,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone
 
-from routing import errors, payloads, selectors
+from routing import errors, payloads, rulespecs, selectors
 from routing.amounts import MOST, Unit
 from routing.matching import is_number
 from routing.models import DEFAULT_TENANT
@@ -36,6 +36,8 @@ EXTRAS = (
     "debounce_key",
     "throttle",
     "budget",
+    "wait_s",
+    "retries",
 )
 
 
@@ -65,6 +67,8 @@ class Request:
     deadline: datetime | None = None
     timeout_s: float | None = None  # None: the skill's
     max_attempts: int | None = None  # None: the skill's
+    wait_s: float | None = None  # it may wait so long for an agent; None: as its policy says
+    retries: Mapping[str, Any] | None = None  # kind of error → rule, as in a policy; None: as its policy says
     idempotency_key: str | None = None
     id: UUID | None = None  # None: a new one
     parent: UUID | None = None
@@ -141,6 +145,10 @@ def _check_extras(request: Request) -> None:
         refuse("/size", f"The size is {request.size!r}; it has to be a number, 0 or more.")
     if request.requires:
         requirement(request)
+    if request.wait_s is not None and not (is_number(request.wait_s) and 0 < request.wait_s <= MAX_TIMEOUT_S):
+        refuse("/wait_s", f"wait_s is {request.wait_s!r}; it has to be above 0 and at most 7 days.")
+    for words in () if request.retries is None else rulespecs.retry_problems(request.retries):
+        refuse("/retries", words)
     _check_keys(request)
     _check_debounce(request)
     if request.throttle is not None:

@@ -43,7 +43,7 @@ def policy(row: models.Policy) -> PolicySpec:
         wait_s=row.wait_s,
         timeout_s=row.timeout_s,
         max_attempts=row.max_attempts,
-        retries=RetryPolicy(rules={kind: RetryRule(**rule) for kind, rule in row.retries.items()}),
+        retries=retry_policy(row.retries),
         when_shut=cast(Any, row.when_shut),
         hedging=Hedging(enabled=row.hedge, share=row.hedge_share, busy=row.hedge_busy),
         shadow=row.shadow,
@@ -161,11 +161,25 @@ def _policy_shapes(row: models.Policy) -> Iterator[Problem]:
         yield "weights", 'Weights are names with numbers, such as {"cost": 2}; {} for the strategy\'s own.'
     if not isinstance(row.order, list) or not all(isinstance(agent, str) for agent in row.order):
         yield "order", 'The order is a list of agents, such as ["codex", "claude"]; [] for none.'
-    if not isinstance(row.retries, dict):
-        yield "retries", 'Retries are kinds of errors with rules, such as {"timeout": {"attempts": 2}}; {} for none.'
+    yield from (("retries", words) for words in _retry_shapes(row.retries))
+
+
+def retry_policy(rules: Mapping[str, Any]) -> RetryPolicy:
+    """Return the retry rules that JSON tells, which have no problems."""
+    return RetryPolicy(rules={kind: RetryRule(**rule) for kind, rule in rules.items()})
+
+
+def retry_problems(rules: Any) -> list[str]:
+    """Return in words what is wrong with retry rules as JSON."""
+    return list(_retry_shapes(rules)) or retry_policy(rules).problems()
+
+
+def _retry_shapes(rules: Any) -> Iterator[str]:
+    if not isinstance(rules, Mapping):
+        yield 'Retries are kinds of errors with rules, such as {"timeout": {"attempts": 2}}; {} for none.'
         return
-    for kind, rule in row.retries.items():
-        yield from (("retries", f"{kind}: {words}") for words in _rule_shapes(rule))
+    for kind, rule in rules.items():
+        yield from (f"{kind}: {words}" for words in _rule_shapes(rule))
 
 
 def _rule_shapes(rule: Any) -> Iterator[str]:

@@ -70,6 +70,10 @@ class TaskIn(Schema):
     deadline: Moment | None = None
     timeout_s: float | None = Field(None, strict=True, description="Seconds for one attempt; else the skill's.")
     max_attempts: StrictInt | None = Field(None, description="Attempts that began, before it fails; else the skill's.")
+    wait_s: float | None = Field(None, strict=True, description="It fails when it has waited so long.")
+    retries: dict[StrictStr, dict[str, Any]] | None = Field(
+        None, description='Rules per kind of error, such as {"timeout": {"attempts": 2}}; else those of the policy.'
+    )
     idempotency_key: Key | None = Field(None, description="The same key with the same request gives the same task.")
     id: UUID | None = Field(None, description="The task's id, if the caller wants to choose it.")
     parent: UUID | None = None
@@ -156,6 +160,8 @@ class TaskLine(Schema):
     deadline: datetime | None
     timeout_s: float
     max_attempts: int
+    wait_s: float | None
+    retries: dict[str, Any] | None
     parent: UUID | None
     context: UUID | None
     size: float

@@ -55,6 +55,8 @@ class Task(models.Model):
     deadline = models.DateTimeField(null=True)
     timeout_s = models.FloatField()
     max_attempts = models.PositiveSmallIntegerField()
+    wait_s = models.FloatField(null=True, help_text="It fails when it has waited so long.")
+    retries = models.JSONField(null=True, help_text="Kind of error to rule, in place of the policy's.")
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (NULLs do not collide)
     request_digest = models.CharField(max_length=64)
     call = models.JSONField(null=True, help_text="The Celery call to publish unchanged, where it came by Celery.")
