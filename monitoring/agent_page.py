@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from monitoring import words
+from monitoring import limits_page, words
 from routing.amounts import MICRO, figure
 from routing.models import TERMINAL, Agent, Attempt, AttemptState
 from routing.scorecard import BreakerNow, Card, Counted
@@ -27,6 +27,7 @@ def context(agent: Agent, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
         "agent": agent,
         "is_live": snapshot is not None,
         "row": row,
+        "switch": switch(row, snapshot),
         "state": row["state"] if row else known_state(agent),
         "labels": [f"{name}={value}" for name, value in sorted(agent.labels.items())],
         "cost": money(float(agent.cost_usd)),
@@ -43,6 +44,13 @@ def context(agent: Agent, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
 def live_row(name: str, snapshot: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return what the controller says of the agent, None if it does not know it."""
     return next((row for row in (snapshot or {}).get("fleet", []) if row["agent"] == name), None)
+
+
+def switch(row: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the containment that the agent's row names, None if there is none or the controller has yet to tell."""
+    name = ((row or {}).get("contained") or {}).get("switch")
+    told = (snapshot or {}).get("rules", {}).get("containments", [])
+    return next((limits_page.containment(one) for one in told if one["containment"] == name), None)
 
 
 def known_state(agent: Agent) -> str:
@@ -62,7 +70,10 @@ def servers(name: str, snapshot: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def money(usd: float | None) -> str:
     """Return dollars as a person reads them, "–" for None."""
-    return "–" if usd is None else figure(round(usd * MICRO), "usd", up=True)
+    if usd is None:
+        return "–"
+    whole, _, cents = figure(round(usd * MICRO), "usd", up=True).partition(".")
+    return f"{whole}.{cents[:2]}{cents[2:].rstrip('0')}"
 
 
 def _shown(card: Card) -> dict[str, Any]:

@@ -141,4 +141,5 @@ def fleet_rows(known: Mapping[str, Known], snapshot: Mapping[str, Any] | None) -
 
 def is_quiet(row: Mapping[str, Any]) -> bool:
     """Return whether nothing about the agent needs anybody's attention."""
-    return row["state"] in {"idle", "busy"} and not row.get("breaker") and not row.get("contained")
+    is_told = bool((row.get("contained") or {}).get("brief"))
+    return row["state"] in {"idle", "busy"} and not row.get("breaker") and not is_told

@@ -14,7 +14,7 @@ from monitoring import queries, words
 from routing import explanation, life, waiting
 from routing.artifacts import ArtifactError, Store
 from routing.explanation import Choice
-from routing.models import TERMINAL, Artifact, Attempt, Task, TaskEvent
+from routing.models import TERMINAL, Artifact, Attempt, Task, TaskEvent, TaskState
 
 SHOWN_JSON = 64 * 1024  # characters; the rest is in the file to download
 OPEN_JSON = 2_000  # characters; longer ones are folded
@@ -45,6 +45,7 @@ def context(task: Task) -> dict[str, Any]:
     return {
         "task": task,
         "detail": waiting.detail(task),
+        "helps": life.present(task, timezone.now())[1] if task.state == TaskState.SUBMITTED else [],
         "ended": task.state in TERMINAL,
         "durations": durations(task, timezone.now()),
         "progress_message": str(last.data.get("message") or "") if last else "",

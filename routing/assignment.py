@@ -27,6 +27,7 @@ KEPT_BACK = 3  # free agents that a gate kept back are scored, up to so many
 SHORTLIST = 12  # of more free agents than this, only the best by what was reckoned before are weighed anew
 RANKED_S = 1.0  # that reckoning is so old at most
 KEPT_RANKINGS = 200
+LONGEST_RUNNING = 32  # attempts of an agent, the first to be sent, tell whether it is late
 NO_SLOT = "a free slot of an agent"
 
 
@@ -313,7 +314,7 @@ class Assignment:
         if not seat.running:
             return 1.0
         worst = 1.0
-        for flight in seat.running.values():
+        for flight in islice(seat.running.values(), LONGEST_RUNNING):
             if flight.phase == "working":
                 worst = max(worst, (now - flight.began_at) / flight.late_s)
         return worst

@@ -8,7 +8,7 @@ reserved. A soft budget keeps nobody waiting: it presses on the choice of the ag
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -175,8 +175,7 @@ class Budgets(Generic[W]):
             if used:
                 self._dirty[key] = account
                 self._press(spec, key, used, now)
-            if used < held:
-                self._waiters.open(BudgetKey(key.budget, key.value))
+            self._waiters.open(BudgetKey(key.budget, key.value))  # there is more left, or it is clear that there is not
 
     def give_back(self, task: str, attempt: int, now: float) -> None:
         """Free what is held for an attempt that never began and has used nothing."""
@@ -260,6 +259,11 @@ class Budgets(Generic[W]):
             overshoot=max(0, account.spent + account.reserved - spec.micros) / MICRO,
         )
 
+    @property
+    def specs(self) -> Collection[BudgetSpec]:
+        """Return the budgets."""
+        return self._specs.values()
+
     def standings(self, now: float) -> Iterator[tuple[BudgetSpec, str, Standing]]:
         """Yield (budget, value, how it stands in the present period); one that counts all together in any case."""
         keys = dict.fromkeys(
@@ -320,10 +324,13 @@ class Budgets(Generic[W]):
     def next(self, key: BudgetKey, now: float) -> W | None:
         """Return the first who waits for the budget, who then waits no more; None if there is too little or nobody.
 
+        If there is too little for good, those who wait have to be told that too.
+
         Ask again once it was served, or turned away again.
         """
         spec = self._specs.get(key.budget)
-        if spec is None or self._lack(spec, key, self._least.get(key, 0), now) is None:
+        lack = self._lack(spec, key, self._least.get(key, 0), now) if spec is not None else None
+        if spec is None or lack is None or lack.for_good:
             who = self._waiters.next(key)
             if who is None:
                 self._least.pop(key, None)

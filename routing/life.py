@@ -59,7 +59,7 @@ class Life:
 
 def told(task: Task) -> Life:
     """Return the task's life as the ledger, the rules and the controller's last snapshot tell it."""
-    now, helps = _present(task, timezone.now())
+    now, helps = present(task, timezone.now())
     return Life(
         id=str(task.id),
         headline=_headline(task),
@@ -142,7 +142,7 @@ def _attempt(row: Attempt) -> str:
 # ---- what is ----------------------------------------------------------------------------------------------------
 
 
-def _present(task: Task, now: dt.datetime) -> tuple[str, list[str]]:
+def present(task: Task, now: dt.datetime) -> tuple[str, list[str]]:
     """Return what the task does or waits for now, and what would help it."""
     if task.state in TERMINAL:
         return "", []
@@ -172,7 +172,7 @@ def _in_lane(task: Task) -> tuple[str, list[str]]:
     agents, spec = registry.agent_specs(), ledger.spec_of(task)
     helps = remedies.remedies(agents, spec, held=reason or ("" if lane else task.detail), workers=len(live["workers"]))
     if lane is None:
-        return "It has stepped aside, and looks again by itself within half a minute.", helps
+        return "It has just come, or has stepped aside and looks again by itself within half a minute.", helps
     others = f" ({several(lane['waiting'], 'task')} in its lane)" if lane["waiting"] > 1 else ""
     return f"It waits: {reason or 'for a free slot of an agent'}{others}.", helps
 

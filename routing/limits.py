@@ -6,7 +6,7 @@ worker. Who is turned away waits for the limit (``wait``) and is called when the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -35,6 +35,11 @@ class LimitStanding:
     value: str
     running: int  # 0 where it limits no number of attempts
     tokens: float | None  # attempts that may begin at once, 0 to its burst; None without a rate
+
+    @property
+    def is_in_use(self) -> bool:
+        """Return whether something runs, or began a moment ago."""
+        return self.running > 0 or (self.tokens is not None and self.tokens < self.spec.burst)
 
 
 class Holder(NamedTuple):
@@ -162,15 +167,22 @@ class Limits(Generic[W]):
 
     # ---- how they stand -----------------------------------------------------------------------------------------
 
+    @property
+    def specs(self) -> Collection[LimitSpec]:
+        """Return the limits."""
+        return self._specs.values()
+
     def standings(self, now: float) -> Iterator[LimitStanding]:
         """Yield how each limit stands for each value that is in use; one that counts all together in any case."""
         keys = dict.fromkeys(LimitKey(spec.name) for spec in self._specs.values() if spec.per == "all")
-        keys |= dict.fromkeys(self._running) | dict.fromkeys(self._buckets.known())
-        for key in keys:
+        for key in keys | dict.fromkeys(self._running) | dict.fromkeys(self._buckets.known()):
             spec = self._specs.get(key.limit)
-            if spec is not None:
-                tokens = None if spec.rate is None else self._buckets.tokens(key, spec.rate, now)
-                yield LimitStanding(spec=spec, value=key.value, running=self.running(key), tokens=tokens)
+            if spec is None:
+                continue
+            tokens = None if spec.rate is None else self._buckets.tokens(key, spec.rate, now)
+            standing = LimitStanding(spec=spec, value=key.value, running=self.running(key), tokens=tokens)
+            if spec.per == "all" or standing.is_in_use:
+                yield standing
 
     def _count(self, holder: Holder) -> list[tuple[LimitSpec, LimitKey]]:
         place = (holder.task.id, holder.attempt)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+from routing.containment import Containment
 from routing.fleet import Fleet
 
 TOLD = 20  # agents that a worker's row names
@@ -104,14 +106,21 @@ class Presence:
         switches = self._fleet.gates.containments.over(name, tenant, skills, now)
         if not switches:
             return None
-        first = switches[0]
-        return {
-            "state": first.mode,
-            "switch": first.name,
-            "text": first.words() if first.mode == "enforce" else f"only observed: {first.words()}",
-            "since": iso(first.since),
-            "more": len(switches) - 1,
-        }
+        return _told(switches[0], len(switches) - 1)
+
+
+@lru_cache(maxsize=1_000)
+def _told(switch: Containment, more: int) -> dict[str, Any]:
+    """Return what a row says of the switch: always the same object, for it may be asked of every agent at once."""
+    word = "contained" if switch.mode == "enforce" else "only observed"
+    is_told = switch.mode == "enforce" or switch.scope in {"agent", "skill"}  # else every row would say the same
+    return {
+        "state": switch.mode,
+        "switch": switch.name,
+        "brief": f"{word} by {switch.name}" if is_told else "",
+        "since": iso(switch.since),
+        "more": more,
+    }
 
 
 def reach_of(serving: Iterable[Reach]) -> Reach:

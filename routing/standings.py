@@ -10,6 +10,7 @@ from routing.budget_rules import BudgetSpec
 from routing.budgets import Standing
 from routing.containment import Containment
 from routing.fleet import Fleet
+from routing.limit_rules import LimitSpec
 from routing.limits import LimitStanding
 from routing.presence import iso
 
@@ -26,14 +27,14 @@ def rules(fleet: Fleet, now: float) -> dict[str, list[dict[str, Any]]]:
 
 
 def _limits(fleet: Fleet, now: float) -> list[dict[str, Any]]:
-    by_name: dict[str, list[LimitStanding]] = {}
-    for standing in fleet.gates.limits.standings(now):
-        by_name.setdefault(standing.spec.name, []).append(standing)
-    return [_limit(by_name[name]) for name in sorted(by_name)]
+    limits = fleet.gates.limits
+    by_name: dict[str, list[LimitStanding]] = {spec.name: [] for spec in limits.specs}
+    for standing in limits.standings(now):
+        by_name[standing.spec.name].append(standing)
+    return [_limit(spec, by_name[spec.name]) for spec in sorted(limits.specs, key=lambda spec: spec.name)]
 
 
-def _limit(standings: list[LimitStanding]) -> dict[str, Any]:
-    spec = standings[0].spec
+def _limit(spec: LimitSpec, standings: list[LimitStanding]) -> dict[str, Any]:
     fullest = nlargest(TOLD, standings, key=lambda s: (s.running, -(s.tokens or 0.0)))
     return {
         "limit": spec.name,
@@ -48,12 +49,11 @@ def _limit(standings: list[LimitStanding]) -> dict[str, Any]:
 
 
 def _budgets(fleet: Fleet, now: float) -> list[dict[str, Any]]:
-    specs: dict[str, BudgetSpec] = {}
-    by_name: dict[str, list[tuple[str, Standing]]] = {}
-    for spec, value, standing in fleet.gates.budgets.standings(now):
-        specs[spec.name] = spec
-        by_name.setdefault(spec.name, []).append((value, standing))
-    return [_budget(spec, by_name[name], now) for name, spec in sorted(specs.items())]
+    budgets = fleet.gates.budgets
+    by_name: dict[str, list[tuple[str, Standing]]] = {spec.name: [] for spec in budgets.specs}
+    for spec, value, standing in budgets.standings(now):
+        by_name[spec.name].append((value, standing))
+    return [_budget(spec, by_name[spec.name], now) for spec in sorted(budgets.specs, key=lambda spec: spec.name)]
 
 
 def _budget(spec: BudgetSpec, standings: list[tuple[str, Standing]], now: float) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Desk:
     def unended(self) -> int:
         """Return how many accepted tasks have no end in the ledger."""
         ended = Task.objects.filter(state__in=TERMINAL).values_list("id", flat=True)
-        return len(self.accepted.keys() - {str(id) for id in ended.iterator()})
+        return len(set(self.accepted) - {str(id) for id in ended.iterator()})
 
     def history(self, file: str, since: float) -> str:
         """Write what is known of calls ``since`` into ``file`` and return its name."""
@@ -216,7 +216,7 @@ class Desk:
         events = TaskEvent.objects.filter(task_id__in=ids).order_by("at", "task_id", "seq")
         attempts = Attempt.objects.filter(task_id__in=ids).values_list("task_id", "number", "state")
         dump = {
-            "accepted": {task: facts for task, facts in self.accepted.items() if facts["asked"] >= since},
+            "accepted": {task: facts for task, facts in dict(self.accepted).items() if facts["asked"] >= since},
             "told": [told for told in list(self.told) if told[0] in rows or not since],
             "events": [_event(event) for event in events.iterator()],
             "tasks": rows,

@@ -10,11 +10,13 @@ from itertools import count, cycle
 
 from routing import events as e
 from routing.fleet import Fleet
+from tests.bench import keys
 from tests.bench.figures import Figure
 
 AGENTS = (10, 100, 1_000)
 WAITING = (10, 10_000, 1_000_000)
 SKILLS = tuple(f"skill-{number}" for number in range(4))
+KEYS = 10_000  # concurrency keys of which tasks wait in one lane
 CAPACITY = 4
 BATCH = 20  # facts a turn of the controller handles before it lets tasks be assigned
 BEAT_EVERY_S = 3.0
@@ -40,6 +42,7 @@ def measure(*, tasks: int, most_waiting: int) -> Iterator[Figure]:
     yield Figure(name="dearest where tasks wait", value=max(found.values()), unit="µs/task", aim=AIM_US)
     flatness = max(found.values()) / min(found.values())
     yield Figure(name="dearest ÷ cheapest", value=flatness, unit="×", aim="≤ 1.20", is_ratio=True)
+    yield from keys.measure(keys=min(KEYS, most_waiting), releases=tasks)
 
 
 def _figure(name: str, cost_us: float) -> Figure:

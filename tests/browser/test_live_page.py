@@ -201,6 +201,76 @@ class TestTaskPage:
         expect(page.locator('[data-part="head"]')).to_contain_text("all its agents are draining", timeout=20_000)
 
 
+class TestAgentPage:
+    @pytest.mark.parametrize(("theme", "width"), LOOKS)
+    def test_is_reached_from_the_fleet_and_follows_what_is_held_against_the_agent(
+        self, page: Page, site: Site, controller: FakeController, theme: str, width: int
+    ) -> None:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        task = new_task("code.lint")
+        error = {"kind": "timeout", "message": "No answer within 60 s."}
+        new_attempt(task, 1, "ruff-swift", state="failed", error=error)
+        shut = {"state": "open", "skill": "", "text": "breaker open until 14:02:03 UTC after 3 failures", "more": 0}
+        controller.agent("ruff-swift", running=1, state="busy", breaker=shut, contained=None)
+        controller.publish_snapshot()
+        row = page.locator('#fleet tr[data-key="ruff-swift"]')
+        expect(row).to_contain_text("breaker open until 14:02:03 UTC")
+
+        row.get_by_role("link").click()
+        expect(page.locator("#live")).to_have_text("Live")
+        expect(page.locator('[data-part="head"]')).to_contain_text("1 of 4")
+        expect(page.locator('[data-part="counted"]')).to_contain_text("1 timeout")
+        controller.rules = rules_to_look_at()
+        held = {"state": "observe", "switch": "rehearsal", "brief": "", "more": 0}
+        controller.agent("ruff-swift", running=2, contained=held)
+        expect(page.locator('[data-part="head"]')).to_contain_text("2 of 4")
+        expect(page.locator('[data-part="head"]')).to_contain_text("Only observed: all work, by admin")
+        page.screenshot(path=SCREENSHOTS / f"agent-{theme}-{width}.png", full_page=True)
+
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    def test_drains_the_agent(self, page: Page, site: Site) -> None:
+        page.goto(site.url + "/agents/ruff-swift")
+        page.get_by_role("button", name="Drain").click()
+
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
+        expect(page.locator(".note").first).to_contain_text("Done: drain ruff-swift.")
+
+
+class TestLimitsPage:
+    @pytest.mark.parametrize(("theme", "width"), LOOKS)
+    def test_follows_how_the_rules_stand(
+        self, page: Page, site: Site, controller: FakeController, theme: str, width: int
+    ) -> None:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        page.goto(site.url + "/limits")
+        expect(page.locator('[data-part="limits"]')).to_contain_text("No limits.")
+
+        controller.rules = rules_to_look_at()
+        expect(page.locator('[data-part="limits"]')).to_contain_text("2 of 2")
+        expect(page.locator('[data-part="budgets"]')).to_contain_text("$1.25 of $5.00")
+        expect(page.locator('[data-part="containments"]')).to_contain_text("would have held 7 tasks")
+        page.screenshot(path=SCREENSHOTS / f"limits-{theme}-{width}.png", full_page=True)
+
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def rules_to_look_at() -> dict[str, list[dict[str, object]]]:
+    """Return a limit that is full, a budget that is not used up, and a switch that is only tried."""
+    limit = {"limit": "crawling", "per": "agent", "max_running": 2, "rate_per_s": 0.5, "burst": 10, "on_full": "queue"}
+    budget = {"budget": "a-day", "unit": "usd", "scope": "all", "amount": 5.0, "hard": True}
+    switch = {"containment": "rehearsal", "target": "all work", "mode": "observe", "cancel_running": False, "tasks": 7}
+    moments = {"since": "2026-01-31T12:00:00.000Z", "until": "2026-02-01T00:00:00.000Z"}
+    spent = {"value": "", "spent": 3.0, "reserved": 0.75, "left": 1.25, "overshoot": 0.0}
+    return {
+        "limits": [{**limit, "values": [{"value": "ruff-swift", "running": 2, "tokens": 8.0}], "more": 0}],
+        "budgets": [{**budget, "until": moments["until"], "values": [spent], "more": 0}],
+        "containments": [{**switch, **moments, "reason": "before the release", "by": "admin"}],
+    }
+
+
 def fill(controller: FakeController) -> None:
     """Make something to look at."""
     states = ["submitted", "working", "completed", "completed", "failed", "canceled", "completed", "working"]

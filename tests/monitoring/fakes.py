@@ -45,6 +45,7 @@ class FakeController:
         self.workers: dict[str, dict[str, Any]] = {}
         self.counters: dict[str, int] = {"completed": 0, "failed": 0, "waiting": 0, "working": 0}
         self.rates: dict[str, float] = {"completed_per_s": 0.0}
+        self.rules: dict[str, list[dict[str, Any]]] = {"limits": [], "budgets": [], "containments": []}
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -106,6 +107,8 @@ class FakeController:
             "workers": list(self.workers.values()),
             "counters": self.counters,
             "rates": self.rates,
+            "rules": self.rules,
+            "serves": {},
         }
         self.bus.set(SNAPSHOT, orjson.dumps(snapshot), ex=lives_s)
 

@@ -52,6 +52,22 @@ class TestHealth:
             "9 tasks for y: all disabled.",
         ]
 
+    def test_warns_of_agents_that_are_left_alone_or_contained(self) -> None:
+        shut, held = {"state": "open"}, {"state": "enforce", "switch": "storm"}
+        observed = {"state": "observe", "switch": "rehearsal"}
+        fleet = [
+            {"agent": "a", "state": "idle", "breaker": shut, "contained": observed},
+            {"agent": "b", "state": "idle", "breaker": None, "contained": held},
+            {"agent": "c", "state": "idle", "breaker": {"state": "half-open"}, "contained": held},
+        ]
+
+        state = overview.health(snapshot(fleet=fleet))
+
+        assert [state["text"], *state["more"]] == [
+            "1 agent left alone for a while after failures: a.",
+            "The containment storm holds work back from 2 agents.",
+        ]
+
     def test_is_good_otherwise_and_counts(self) -> None:
         state = overview.health(snapshot(lanes=[{"skill": "z", "waiting": 5, "reason": None}]))
 
@@ -76,3 +92,15 @@ class TestFleetRows:
         known: dict[str, overview.Known] = {"a": {"tenant": "t", "skills": [], "capacity": 4, "state": "silent"}}
 
         assert [row["state"] for row in overview.fleet_rows(known, None)] == ["silent"]
+
+    def test_of_very_many_show_those_that_need_attention(self) -> None:
+        fleet: list[dict[str, object]] = [{"agent": f"a{n:03}", "state": "idle"} for n in range(300)]
+        fleet += [
+            {"agent": "x", "state": "silent"},
+            {"agent": "y", "state": "idle", "contained": {"brief": "contained by z"}},
+        ]
+
+        rows = [row["agent"] for row in overview.fleet_rows({}, {"fleet": fleet})]
+
+        assert len(rows) == overview.MOST_AGENTS
+        assert (rows[0], rows[-2:]) == ("a000", ["x", "y"])

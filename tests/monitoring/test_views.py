@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
@@ -16,7 +17,7 @@ from pytest_django.fixtures import Settings
 from monitoring import queries
 from routing import broker
 from routing.artifacts import Store
-from routing.models import Artifact, Command, Decision, Task
+from routing.models import Agent, Artifact, Command, Decision, Task
 from tests.monitoring.fakes import new_attempt, new_task, record
 
 pytestmark = pytest.mark.django_db
@@ -51,13 +52,13 @@ def task(fleet: None) -> Task:
 
 
 class TestEveryPage:
-    @pytest.mark.parametrize("path", ["/", "/tasks/", f"/tasks/{uuid.uuid4()}", "/flower/"])
+    @pytest.mark.parametrize("path", ["/", "/tasks/", f"/tasks/{uuid.uuid4()}", "/agents/codex", "/limits", "/flower/"])
     def test_asks_a_stranger_to_log_in(self, client: Client, path: str) -> None:
         answer = client.get(path)
 
         assert (answer.status_code, answer.headers["Location"]) == (302, f"/login/?next={path}")
 
-    @pytest.mark.parametrize("path", ["/", "/tasks/", "/login/"])
+    @pytest.mark.parametrize("path", ["/", "/tasks/", "/agents/ruff-swift", "/limits", "/login/"])
     def test_has_a_strict_policy_and_nothing_inline(self, browser: Client, task: Task, path: str) -> None:
         if path == "/login/":
             browser.logout()
@@ -141,6 +142,14 @@ class TestTask:
         assert "left out: all 2 slots in use" in html
         assert "A shadow adaptive would have taken ruff-slow." in html
         assert "2 more agents are not listed." in html
+
+    def test_says_what_would_help_a_task_that_waits(self, browser: Client, fleet: None) -> None:
+        waiting = new_task("code.lint", detail="no agent has the skill code.lint with the label gpu=yes")
+
+        html = browser.get(f"/tasks/{waiting.id}").content.decode()
+
+        assert "with the label gpu=yes" in html
+        assert "python3 manage.py doctor says what is wrong." in html
 
     def test_shows_a_decision_of_an_earlier_release(self, browser: Client, task: Task) -> None:
         Decision.objects.update(candidates=[], strategy="forgotten")
@@ -242,6 +251,95 @@ class TestCancel:
 
     def test_cannot_be_got(self, browser: Client, task: Task) -> None:
         assert browser.get(f"/tasks/{task.id}/cancel").status_code == 405
+
+
+class TestAgent:
+    def test_shows_what_it_did_without_redis(self, browser: Client, task: Task) -> None:
+        failed = new_task("code.lint")
+        new_attempt(failed, 1, "ruff-swift", state="failed", error={"kind": "agent", "message": "<b>no</b>"})
+
+        html = browser.get("/agents/ruff-swift").content.decode()
+
+        assert "Redis cannot be reached" in html
+        assert f"/tasks/{task.id}" in html
+        assert "agent: &lt;b&gt;no&lt;/b&gt;" in html
+        assert "1 agent</td>" in html  # of the last day's failures, by kind
+
+    def test_says_what_to_do_when_it_has_neither_skills_nor_attempts(self, browser: Client, fleet: None) -> None:
+        Agent.objects.get(name="ruff-steady").skills.clear()
+
+        html = browser.get("/agents/ruff-steady").content.decode()
+
+        assert "It has no skills." in html
+        assert "It has done nothing yet." in html
+
+    def test_answers_404_in_words(self, browser: Client) -> None:
+        answer = browser.get("/agents/nobody")
+
+        assert answer.status_code == 404
+        assert "There is no agent called nobody" in answer.content.decode()
+
+    def test_takes_few_queries(self, browser: Client, task: Task, django_assert_max_num_queries: object) -> None:
+        for _ in range(5):
+            new_attempt(new_task("code.lint"), 1, "ruff-swift", state="completed")
+
+        with django_assert_max_num_queries(14):  # type: ignore[operator]
+            browser.get("/agents/ruff-swift")
+
+
+class TestActOnAgent:
+    @pytest.mark.parametrize(
+        ("act", "state"),
+        [
+            ("drain", (True, True)),
+            ("resume", (True, False)),
+            ("disable", (False, False)),
+            ("enable", (True, False)),
+        ],
+    )
+    def test_changes_the_agent_and_notes_who_did_it(
+        self, browser: Client, fleet: None, act: str, state: tuple[bool, bool]
+    ) -> None:
+        answer = browser.post(f"/agents/ruff-swift/{act}", follow=True)
+
+        agent = Agent.objects.get(name="ruff-swift")
+        assert (agent.enabled, agent.draining) == state
+        assert f"Done: {act} ruff-swift." in answer.content.decode()
+        entry = LogEntry.objects.get()
+        assert (entry.user.get_username(), entry.object_id) == ("admin", str(agent.pk))
+        assert act in entry.change_message
+
+    def test_needs_the_permission_and_a_member_of_the_staff(self, client: Client, fleet: None) -> None:
+        viewer = User.objects.create_user("viewer", is_staff=True)
+        client.force_login(viewer)
+        without = client.post("/agents/ruff-swift/drain").status_code
+        shown = b"Drain" in client.get("/agents/ruff-swift").content
+        viewer.user_permissions.add(Permission.objects.get(codename="change_agent"))
+        User.objects.update(is_staff=False)
+        outside = client.post("/agents/ruff-swift/drain").status_code
+        User.objects.update(is_staff=True)
+
+        assert (without, shown, outside) == (403, False, 403)
+        assert client.post("/agents/ruff-swift/drain").status_code == 302
+
+    def test_needs_a_csrf_token(self, admin: User, fleet: None) -> None:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(admin)
+
+        assert client.post("/agents/ruff-swift/drain").status_code == 403
+
+    def test_cannot_be_got_and_does_nothing_unknown(self, browser: Client, fleet: None) -> None:
+        assert browser.get("/agents/ruff-swift/drain").status_code == 405
+        assert browser.post("/agents/ruff-swift/explode").status_code == 404
+        assert not LogEntry.objects.exists()
+
+
+class TestLimits:
+    def test_says_that_nothing_is_known_without_redis(self, browser: Client) -> None:
+        html = browser.get("/limits").content.decode()
+
+        assert "Redis cannot be reached" in html
+        assert "Not known without a controller." in html
 
 
 class TestProbes:

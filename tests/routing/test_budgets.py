@@ -243,8 +243,16 @@ class TestNext:
 
         assert [made.next(key, NOON), made.next(key, NOON)] == ["lane", None]
 
-    def test_calls_nobody_while_there_is_too_little_for_all(self) -> None:
+    def test_calls_those_for_whom_there_will_never_be_enough(self) -> None:
         made = budgets(spec())
+        made.reserve(task("a"), 1, "jules", {"usd": 5.0}, NOON)
+        made.wait("lane", (1.0,), [lack(made, 1.0)])
+        made.settle("a", 1, {"usd": 5.0}, NOON)
+
+        assert [made.next(key, NOON) for key in made.opened(NOON)] == ["lane"]
+
+    def test_calls_nobody_while_there_is_too_little_for_all(self) -> None:
+        made = budgets(spec(period_s=86_400.0))
         made.reserve(task("a"), 1, "jules", {"usd": 5.0}, NOON)
         made.wait("lane", (1.0,), [lack(made, 1.0)])
         made.settle("a", 1, {"usd": 4.5}, NOON)

@@ -11,7 +11,8 @@ from routing import events as e
 from routing import fleet as module
 from routing import lanes, roster
 from routing.flights import Phase
-from routing.policies import PolicySpec
+from routing.limit_rules import LimitSpec
+from routing.policies import Hedging, PolicySpec
 from routing.retries import RetryPolicy, RetryRule
 from tests.routing.fleets import World, agent, dispatched, recorded, task
 
@@ -924,3 +925,124 @@ class TestOwnRules:
 
         assert first == 7.0
         assert recorded(world.finish(attempt=2, error=LOST), "failed").data["error"]["message"].endswith("the last)")
+
+
+class TestHedge:
+    """A second attempt flies 3.2 s after the start of the first: nothing is known of the skill yet."""
+
+    AT = 3.2
+    HEDGED = PolicySpec(name="p", strategy="ordered", order=("a", "b"), hedging=Hedging(enabled=True))
+
+    def world(self, *agents: e.AgentSpec, policy: PolicySpec = HEDGED, **changes: Any) -> World:
+        """Return a fleet whose agent a works on the task x."""
+        world = World(*(agents or (agent("a"), agent("b"))), policies=[policy])
+        world.submit(**{"idempotent": True, **changes})
+        world.start()
+        return world
+
+    def both(self) -> World:
+        """Return a fleet whose agents a and b both work on the task x."""
+        world = self.world()
+        world.due(self.AT)
+        world.start(attempt=2)
+        return world
+
+    def test_flies_on_another_agent_when_the_first_takes_long(self) -> None:
+        world = self.world()
+
+        assert dispatched(world.due(self.AT - 0.01)) == []
+        effects = world.due(self.AT)
+
+        assert (recorded(effects, "hedged").agent, dispatched(effects)) == ("b", [("x", 2)])
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"idempotent": False}, {"policy": PolicySpec(name="p")}, {"max_attempts": 1}],
+        ids=["not idempotent", "not enabled", "last try"],
+    )
+    def test_does_not_fly(self, changes: dict[str, Any]) -> None:
+        world = self.world(**changes)
+
+        assert dispatched(world.due(self.AT)) == []
+
+    def test_does_not_fly_on_an_agent_for_whom_somebody_waits(self) -> None:
+        world = self.world(agent("a"), agent("b"))
+        world.register(agent("a"), agent("b"), policies=[self.HEDGED], limits=(LimitSpec(name="l", max_running=1),))
+        world.submit("y")
+
+        assert dispatched(world.due(self.AT)) == []
+
+    def test_does_not_mind_somebody_whom_nobody_can_serve(self) -> None:
+        world = self.world()
+        world.submit("y", skill="unheard-of")
+
+        assert dispatched(world.due(self.AT)) == [("x", 2)]
+
+    def test_does_not_look_again_without_a_pause(self) -> None:
+        world = self.world(agent("a"))
+        world.fleet.tasks["x"].flights[0].late_s = 0.001
+
+        world.due(self.AT)
+
+        assert world.fleet.tasks["x"].flights[0].hedge_at == self.AT + 1.0
+
+    def test_flies_beside_so_many_attempts_at_most(self) -> None:
+        world = World(agent("a", capacity=50), agent("b", capacity=50), threads=100, policies=[self.HEDGED])
+        for n in range(30):
+            world.submit(f"task-{n}", idempotent=True)
+            world.start(f"task-{n}")
+
+        world.due(self.AT)
+
+        assert world.fleet.hedges == 2  # the first for nothing, and 5 % of 30
+
+    def test_the_first_answer_counts_and_the_other_attempt_is_stopped(self) -> None:
+        world = self.both()
+
+        effects = world.finish(attempt=2, output="fast")
+
+        assert recorded(effects, "completed").output == "fast"
+        assert e.Stop(task="x", attempt=1, reason="stale") in effects
+        assert e.Fence(task="x", attempt=1) in effects
+        assert world.finish(attempt=1, output="slow") == []
+
+    def test_goes_on_alone_when_the_first_is_lost(self) -> None:
+        world = self.world()
+        world.due(self.AT)
+        world.beat(worker="v")
+        world.start(attempt=2, worker="v")
+
+        effects = world.tell(e.WorkerGone(worker="w", incarnation="1"))
+
+        assert (recorded(effects, "dropped").attempt, world.fleet.tasks["x"].tries) == (1, 1)
+        assert recorded(world.finish(attempt=2), "completed").attempt == 2
+
+    def test_that_fails_leaves_the_first_alone(self) -> None:
+        world = self.both()
+
+        effects = world.finish(attempt=2, error=LOST)
+
+        assert recorded(effects, "dropped").data["goes_on"] == "a"
+        assert recorded(world.finish(attempt=1), "completed").attempt == 1
+
+    def test_both_are_asked_to_stop_and_the_task_ends_once(self) -> None:
+        world = self.both()
+
+        effects = world.cancel()
+        assert {x.attempt for x in effects if isinstance(x, e.Stop)} == {1, 2}
+        for attempt in (1, 2):
+            world.finish(attempt=attempt, error={"kind": "canceled", "message": "", "retryable": False})
+
+        assert world.kinds()[-2:] == ["dropped", "canceled"]
+        assert world.fleet.hedges == world.fleet.roster.busy == 0
+
+    def test_both_fly_on_over_a_restart(self) -> None:
+        world = self.both()
+
+        world.restart()
+        assert world.fleet.hedges == 1
+        effects = world.finish(attempt=2)
+
+        assert recorded(effects, "completed").attempt == 2
+        assert e.Fence(task="x", attempt=1) in effects
+        assert world.fleet.hedges == world.fleet.roster.busy == 0

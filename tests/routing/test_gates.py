@@ -237,6 +237,15 @@ class TestBudgets:
 
         assert world.kinds("y") == ["submitted", "failed"]
 
+    def test_one_that_is_used_up_for_good_ends_also_those_who_wait_for_other_agents(self) -> None:
+        world = budgeted(agent("a"), agent("b", skills=frozenset({("test", "1")})))
+        world.submit("x")
+        world.submit("y", skill="test")
+
+        world.run("x", 1.0)
+
+        assert world.kinds("y") == ["submitted", "failed"]
+
     def test_one_that_is_used_up_for_one_agent_leaves_the_others(self) -> None:
         world = budgeted(agent("a", capacity=9), agent("b", capacity=1), scope="agent", match=Match(agent="a"))
         world.submit("x")

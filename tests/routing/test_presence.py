@@ -103,9 +103,9 @@ class TestAgent:
         held, observed = presence.agent("a", 0.0)["contained"], presence.agent("b", 0.0)["contained"]
 
         assert (held["state"], held["switch"], held["more"]) == ("enforce", "stop", 1)
-        assert "agent a contained since" in held["text"]
+        assert held["brief"] == "contained by stop"
         assert (observed["state"], observed["switch"]) == ("observe", "all")
-        assert "only observed" in observed["text"]
+        assert observed["brief"] == "", "it concerns everybody alike"
 
     def test_is_contained_by_a_switch_over_one_of_its_skills(self) -> None:
         presence = watched(fleet(containment(scope="skill", value="li*")))

@@ -53,6 +53,19 @@ class TestRules:
 
         assert limit["values"] == [{"value": "", "running": 0, "tokens": None}]
 
+    def test_tell_of_a_limit_and_a_budget_without_a_value_in_use(self) -> None:
+        limit = LimitSpec(name="each", per="agent", max_running=2, rate_per_s=1.0, burst=3)
+        made = fleet(limits=(limit,), budgets=(BudgetSpec(name="each", unit="usd", amount=1, scope="tenant"),))
+        submit(made, 1)
+        in_use = rules(made, 0.0)["limits"][0]["values"]
+        made.apply(e.CancelAsked(task=next(iter(made.tasks)), by="eve", reason=""), 1.0)
+
+        told = rules(made, 9.0)
+
+        assert in_use == [{"value": "a", "running": 1, "tokens": 2.0}]
+        assert told["limits"][0]["values"] == []
+        assert [row["budget"] for row in told["budgets"]] == ["each"]
+
     def test_name_the_fullest_values_alone(self) -> None:
         made = fleet(limits=(LimitSpec(name="keys", per="key", max_running=9),))
         submit(made, 1, concurrency_key="twice")

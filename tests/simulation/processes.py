@@ -116,6 +116,7 @@ class Ledger:
     def __init__(self, history: History, *, epochs: bool) -> None:
         self.rows: dict[str, Row] = {}
         self.cancels: dict[str, None] = {}  # open requests
+        self.memory: dict[tuple[str, str], Any] = {}  # (kind, name) → what the fleet has learned
         self.position = 0
         self.epoch = 0
         self.open = 0  # tasks that have not ended
@@ -147,9 +148,16 @@ class Ledger:
         for r in effects:
             if isinstance(r, e.Recorded):
                 self._write(r, turn.capacities)
+            elif isinstance(r, e.Remembered):
+                self._remember(r)
         for task in turn.done:
             self.cancels.pop(task, None)
         return True
+
+    def _remember(self, r: e.Remembered) -> None:
+        self.memory.pop((r.kind, r.name), None)
+        if r.data is not None:
+            self.memory[r.kind, r.name] = r.data
 
     def _write(self, r: e.Recorded, capacities: Mapping[str, int]) -> None:
         row = self.rows[r.task]
@@ -221,6 +229,7 @@ class Controller:
         self._capacities: dict[str, int] = {}
         self._heard_at = self._looked_at = world.now
         effects = self._follow_registry()
+        self.fleet.recall([(kind, name, data) for (kind, name), data in world.ledger.memory.items()])
         for restored in world.ledger.live():
             effects += self.fleet.restore(restored, world.now)
         self._publish(effects)
@@ -276,7 +285,15 @@ class Controller:
             return []
         self._revision = world.revision
         self._capacities = {spec.name: spec.capacity for spec in world.registry}
-        fact = e.RegistryChanged(agents=world.registry, policies=world.scenario.policies)
+        scenario = world.scenario
+        fact = e.RegistryChanged(
+            agents=world.registry,
+            policies=scenario.policies,
+            limits=scenario.limits,
+            budgets=scenario.budgets,
+            containments=scenario.containments,
+            weights=scenario.weights,
+        )
         return self.fleet.apply(fact, world.now)
 
     def _publish(self, effects: list[e.Effect]) -> None:

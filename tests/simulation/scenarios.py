@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import get_args
 
 from routing import events as e
+from routing.amounts import window
+from routing.budget_rules import BudgetSpec
+from routing.budget_rules import key_of as budget_key
+from routing.containment import Containment
+from routing.limit_rules import LimitKey, LimitSpec, key_of
 from routing.matching import Match
 from routing.policies import Hedging, PolicySpec
 from routing.strategies import STRATEGIES
 from tests.checker import Record, violations
-from tests.simulation.processes import History, Point
+from tests.simulation.processes import TERMINAL, History, Line, Point
 from tests.simulation.world import Arrival, Fault, FaultKind, Noise, Scenario, SimAgent
 
 SKILLS = ("lint", "test", "write")
 TROUBLED_S = 40.0  # faults happen until then
 MAX_ATTEMPTS = 4
 POINTS: tuple[Point, ...] = get_args(Point)
+LIMITS = (
+    LimitSpec(name="few", max_running=4),
+    LimitSpec(name="keys", per="key", max_running=1),
+    LimitSpec(name="latest", per="key", max_running=1, on_full="cancel_oldest"),
+    LimitSpec(name="pace", rate_per_s=1.0, burst=2),
+    LimitSpec(name="alone", per="agent", max_running=1),
+    LimitSpec(name="some", match=Match(agent="a*"), max_running=2),
+    LimitSpec(name="urgent", match=Match(low=7), max_running=1),
+    LimitSpec(name="refuse", match=Match(skill="write"), max_running=3, on_full="reject"),
+)
+BUDGETS = (
+    BudgetSpec(name="total", unit="attempts", amount=15),
+    BudgetSpec(name="run", unit="attempts", amount=5, scope="run"),
+    BudgetSpec(name="minute", unit="attempts", amount=8, period_s=60.0),
+    BudgetSpec(name="time", unit="wall_s", amount=20.0, scope="tenant", period_s=30.0),
+)
 CONTROLLER_FAULTS = ("crash_controller", "pause_controller")
 
 
 def scenario(seed: int) -> Scenario:
     """Return a world with 20 to 40 tasks, 3 to 6 agents, 2 or 3 workers, and all kinds of faults."""
+    return ruled(plain_scenario(seed), random.Random(f"rules {seed}"))
+
+
+def plain_scenario(seed: int) -> Scenario:
+    """Return the same world before anybody made rules for it."""
     rng = random.Random(f"scenario {seed}")
     agents = tuple(sim_agents(rng))
     return Scenario(
@@ -40,6 +67,33 @@ def scenario(seed: int) -> Scenario:
         ),
         policies=tuple(policy(rng, skill) for skill in SKILLS),
     )
+
+
+def ruled(world: Scenario, rng: random.Random) -> Scenario:
+    """Return the world with a second tenant, and mostly with up to two limits, a budget and a switch."""
+    every = frozenset((skill, "1") for skill in SKILLS)
+    other = e.AgentSpec(name="u", tenant="u", skills=every, capacity=2, labels=(("gpu", "yes"),))
+    edits = tuple(replace(f, agents=(*f.agents, other)) if f.kind == "edit_agents" else f for f in world.faults)
+    thrown = Containment(
+        name="c", scope=rng.choice(("agent", "tenant")), value="u", mode="enforce", cancel_running=rng.random() < 0.3,
+        reason="it lies", by="me", since=0.0, release_at=rng.uniform(5.0, 60.0),
+    )  # fmt: skip
+    return replace(
+        world,
+        agents=(*world.agents, SimAgent(spec=other)),
+        arrivals=tuple(replace(a, task=wishful(rng, a.task)) for a in world.arrivals),
+        faults=edits,
+        limits=tuple(rng.sample(LIMITS, rng.randint(0, 2))),
+        budgets=tuple(rng.sample(BUDGETS, rng.randint(0, 1))),
+        containments=(thrown,) if rng.random() < 0.3 else (),
+        weights={"t": 2.0},
+    )
+
+
+def wishful(rng: random.Random, task: e.TaskSpec) -> e.TaskSpec:
+    """Return the task as part of something larger, now and then for the other tenant."""
+    task = replace(task, concurrency_key=rng.choice(("", "", "k", "l")), context=rng.choice(("", "r", "s")))
+    return replace(task, tenant="u") if not task.pinned and rng.random() < 0.2 else task
 
 
 def policy(rng: random.Random, skill: str) -> PolicySpec:
@@ -145,4 +199,50 @@ def records(history: History) -> list[Record]:
 def broken_promises(world: Scenario, history: History) -> list[str]:
     """Return the checker's findings about one simulated world."""
     limits = {a.task.id: a.task.max_attempts for a in world.arrivals}
-    return violations(records(history), history.accepted, max_attempts=limits)
+    found = violations(records(history), history.accepted, max_attempts=limits)
+    return [*found, *broken_limits(world, history), *broken_budgets(world, history)]
+
+
+def broken_limits(world: Scenario, history: History) -> Iterator[str]:
+    """Yield where more attempts were in flight than a limit lets run, and hedges beside nothing that works."""
+    specs = {a.task.id: a.task for a in world.arrivals}
+    flights: dict[str, dict[int, Line]] = {task: {} for task in specs}
+    for line in history.lines:
+        own, attempt = flights[line.task], line.attempt or 0
+        if line.kind in ("assigned", "hedged"):
+            own[attempt] = line
+            for limit in world.limits:
+                held = [
+                    limit_key(limit, specs[other], flight.agent)
+                    for other, flying in flights.items()
+                    for flight in flying.values()
+                ]
+                key = limit_key(limit, specs[line.task], line.agent)
+                if key is not None and held.count(key) > (limit.max_running or len(held)):
+                    yield f"{line.task}: limit {limit.name} is exceeded by {held.count(key)} attempts in flight"
+            if line.kind == "hedged" and not (len(own) == 2 and len({flight.agent for flight in own.values()}) == 2):
+                yield f"{line.task}: a hedge flies beside no other agent's attempt"
+        elif line.kind in ("requeued", "dropped"):
+            own.pop(attempt, None)
+        elif line.kind in TERMINAL:
+            own.clear()
+
+
+def limit_key(limit: LimitSpec, task: e.TaskSpec, agent: str) -> LimitKey | None:
+    """Return where an attempt of the task counts in the limit, None if it does not."""
+    return key_of(limit, task, agent) if limit.match.matches(task) and limit.match.includes(agent) else None
+
+
+def broken_budgets(world: Scenario, history: History) -> Iterator[str]:
+    """Yield the budgets of attempts in which more began than they allow in a period."""
+    specs = {a.task.id: a.task for a in world.arrivals}
+    sent = {(r.task, r.attempt): r.at for r in history.lines if r.kind in ("assigned", "hedged")}
+    for budget in (budget for budget in world.budgets if budget.unit == "attempts"):
+        began = Counter(
+            (budget_key(budget, specs[r.task], r.agent), window(budget.period_s, sent[r.task, r.attempt]))
+            for r in history.lines
+            if r.kind == "working"
+        )
+        for (key, _), count in began.items():
+            if key is not None and count > budget.amount:
+                yield f"budget {budget.name} is exceeded by {count} attempts that began"

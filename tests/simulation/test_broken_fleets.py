@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from routing import events as e
 from routing.fleet import Fleet
 from routing.flights import Flight, LiveTask, Restored
+from routing.gates import Called
 from routing.roster import Roster, Seat
 from tests.simulation.scenarios import broken_promises, scenario
 from tests.simulation.world import simulate
@@ -135,6 +136,52 @@ class NeverEndsDelays(Fleet):
         super()._delay(task, until + 1e9)
 
 
+class PassesOverForEver(Fleet):
+    def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
+        parked = {key: set(lane._parked) for key, lane in self.lanes.all.items()}
+        effects = super().apply(fact, now)
+        if isinstance(fact, e.RegistryChanged):
+            for key, names in parked.items():
+                self.lanes.all[key]._parked |= names
+        return effects
+
+
+class NeverCallsAgain(Fleet):
+    def _call(self, called: Called, now: float) -> None:
+        pass
+
+
+class AsksNoLimit(Fleet):
+    def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
+        effects = super().apply(fact, now)
+        self.gates._has_limits = False
+        return effects
+
+
+class CountsNothingAfterARestart(Fleet):
+    def _count_restored(self, now: float) -> None:
+        self._is_restored = False
+
+
+class CountsTooLateAfterARestart(Fleet):
+    def apply(self, fact: e.Fact, now: float) -> list[e.Effect]:
+        is_restored, self._is_restored = self._is_restored, False
+        effects = super().apply(fact, now)
+        self._is_restored = is_restored
+        return effects
+
+
+class ForgetsWhatWasSpent(Fleet):
+    def recall(self, kept: Iterable[tuple[str, str, Any]]) -> None:
+        super().recall(row for row in kept if row[0] != "spent")
+
+
+class SettlesNothing(Fleet):
+    def _release(self, task: LiveTask, flight: Flight, now: float) -> None:
+        self.gates.budgets.give_back(flight.task, flight.attempt, now)
+        super()._release(task, flight, now)
+
+
 BROKEN: dict[type[Fleet], str] = {
     ForgetsTheFence: "is credited with an outcome of",
     KeepsTheAttemptNumber: "attempt 1 was assigned after attempt 1",
@@ -152,6 +199,13 @@ BROKEN: dict[type[Fleet], str] = {
     ForgetsTriesInARestart: "are allowed",
     SendsNothingAfterARestart: "never ended",
     NeverEndsDelays: "never ended",
+    PassesOverForEver: "never ended",
+    NeverCallsAgain: "never ended",
+    AsksNoLimit: "limit few is exceeded",
+    CountsNothingAfterARestart: "limit few is exceeded",
+    CountsTooLateAfterARestart: "budget total is exceeded",
+    ForgetsWhatWasSpent: "budget total is exceeded",
+    SettlesNothing: "budget total is exceeded",
 }
 
 

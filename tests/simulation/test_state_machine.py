@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import replace
 from typing import Any
 
@@ -10,18 +11,48 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from routing import events as e
+from routing.budget_rules import BudgetSpec
+from routing.containment import Containment
 from routing.fleet import Fleet
+from routing.limit_rules import LimitKey, LimitSpec, key_of
 from routing.matching import Match
 from routing.policies import Hedging, PolicySpec
 from tests.simulation.processes import Row
 
 AGENTS = tuple(
-    e.AgentSpec(name=name, tenant="t", skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels)
-    for name, skill, capacity, labels in (
-        ("a", "lint", 1, ()),
-        ("b", "lint", 3, (("gpu", "yes"),)),
-        ("c", "test", 2, ()),
+    e.AgentSpec(
+        name=name, tenant=tenant, skills=frozenset({(skill, "1")}), capacity=capacity, labels=labels, cost_usd=usd
     )
+    for name, tenant, skill, capacity, labels, usd in (
+        ("a", "t", "lint", 1, (), 0.1),
+        ("b", "t", "lint", 3, (("gpu", "yes"),), 0.3),
+        ("c", "t", "test", 2, (), 0.1),
+        ("d", "u", "lint", 2, (), 0.1),
+    )
+)
+LIMITS = (
+    LimitSpec(name="all", max_running=3),
+    LimitSpec(name="keys", per="key", max_running=1),
+    LimitSpec(name="oldest", per="key", max_running=1, on_full="cancel_oldest"),
+    LimitSpec(name="crowd", match=Match(skill="test"), max_running=1, on_full="cancel_oldest"),
+    LimitSpec(name="pace", rate_per_s=0.5, burst=2),
+    LimitSpec(name="both", match=Match(agent="?"), per="tenant", max_running=2),
+    LimitSpec(name="on-b", match=Match(agent="b"), per="key", max_running=1),
+    LimitSpec(name="urgent", match=Match(low=8), max_running=1),
+    LimitSpec(name="refuse", match=Match(skill="test"), max_running=1, on_full="reject"),
+)
+BUDGETS = (
+    BudgetSpec(name="few", unit="attempts", amount=4, period_s=10.0),
+    BudgetSpec(name="run", unit="attempts", amount=2, scope="run"),
+    BudgetSpec(name="money", unit="usd", amount=0.5, scope="tenant", period_s=20.0),
+    BudgetSpec(name="sparse", unit="attempts", amount=2, scope="agent", period_s=5.0),
+    BudgetSpec(name="purse", unit="usd", amount=1.5),
+)
+SWITCHES: tuple[dict[str, Any], ...] = (
+    {"name": "a", "scope": "agent", "value": "a", "mode": "enforce"},
+    {"name": "test", "scope": "skill", "value": "te*", "mode": "enforce", "cancel_running": True},
+    {"name": "u", "scope": "tenant", "value": "u", "mode": "enforce"},
+    {"name": "everything", "scope": "everything", "mode": "observe"},
 )
 POLICIES = (
     PolicySpec(
@@ -49,15 +80,20 @@ class FleetMachine(RuleBasedStateMachine):
         self.fences: set[tuple[str, int]] = set()
         self.lives = {"w1": 0, "w2": 0}
         self.registry: tuple[e.AgentSpec, ...] = ()
+        self.regime: dict[str, Any] = {}
+        self.memory: dict[tuple[str, str], Any] = {}
+        self.sent_at: dict[tuple[str, int], float] = {}  # (task, attempt)
 
     # ---- what happens -------------------------------------------------------------------------------------------
 
-    @initialize(target=tasks, priorities=st.lists(st.integers(0, 9), min_size=3, max_size=8))
-    def begin(self, priorities: list[int]) -> MultipleResults[str]:
-        self.change_agents(AGENTS)
+    @initialize(target=tasks, priorities=st.lists(st.integers(0, 9), min_size=3, max_size=8), data=st.data())
+    def begin(self, priorities: list[int], data: st.DataObject) -> MultipleResults[str]:
+        self.registry = AGENTS
+        self.edit_rules(data)
         for worker in self.lives:
             self.tell(e.Beat(worker=worker, incarnation="0", threads=3))
-        return multiple(*[self.accept(skill="lint", priority=priority) for priority in priorities])
+        keys = st.sampled_from(("", "k", "l"))
+        return multiple(*[self.accept(skill="lint", priority=p, concurrency_key=data.draw(keys)) for p in priorities])
 
     @rule(target=tasks, priority=st.integers(0, 9))
     def submit_plain(self, priority: int) -> str:
@@ -65,7 +101,10 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(
         target=tasks,
+        tenant=st.sampled_from(("t", "t", "u")),
         skill=st.sampled_from(("lint", "test", "unheard-of")),
+        concurrency_key=st.sampled_from(("", "", "k", "l")),
+        context=st.sampled_from(("", "r", "s")),
         priority=st.integers(0, 9),
         labels=st.sampled_from(((), (("gpu", "yes"),))),
         pinned=st.sampled_from(("", "", "a", "b")),
@@ -83,7 +122,8 @@ class FleetMachine(RuleBasedStateMachine):
 
     def accept(self, **wishes: Any) -> str:
         task = f"task-{len(self.rows)}"
-        spec = e.TaskSpec(id=task, tenant="t", created_at=self.now, timeout_s=20.0, idempotent=True, **wishes)
+        wishes = {"tenant": "t", **wishes}
+        spec = e.TaskSpec(id=task, created_at=self.now, timeout_s=20.0, idempotent=True, **wishes)
         self.rows[task] = Row(spec)
         self.tell(e.Submitted(task=spec))
         return task
@@ -149,6 +189,21 @@ class FleetMachine(RuleBasedStateMachine):
             )
         )
 
+    @rule(data=st.data())
+    def edit_rules(self, data: st.DataObject) -> None:
+        switches = data.draw(st.lists(st.sampled_from(SWITCHES), max_size=1))
+        release_at = self.now + data.draw(st.sampled_from((3.0, 30.0)))
+        self.regime = {
+            "limits": tuple(data.draw(st.lists(st.sampled_from(LIMITS), min_size=1, max_size=3, unique=True))),
+            "budgets": tuple(data.draw(st.lists(st.sampled_from(BUDGETS), max_size=1, unique=True))),
+            "containments": tuple(
+                Containment(**switch, reason="it lies", by="me", since=self.now, release_at=release_at)
+                for switch in switches
+            ),
+            "weights": {"t": 2.0},
+        }
+        self.change_agents(self.registry)
+
     @rule(seconds=st.floats(0.5, 20))
     def stalled(self, seconds: float) -> None:
         self.tell(e.Stalled(seconds=seconds))
@@ -165,16 +220,21 @@ class FleetMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.fleet = Fleet()
-        self.change_agents(self.registry)
+        self.take(self.fleet.apply(self.registered(), self.now))
+        self.fleet.recall([(kind, name, data) for (kind, name), data in self.memory.items() if data is not None])
         for row in self.rows.values():
             if row.accepted and not row.ended:
                 self.take(self.fleet.restore(row.restored(), self.now))
+        self.take(self.fleet.due(self.now))
 
     # ---- what follows -------------------------------------------------------------------------------------------
 
     def change_agents(self, agents: tuple[e.AgentSpec, ...]) -> None:
         self.registry = agents
-        self.tell(e.RegistryChanged(agents=agents, policies=POLICIES))
+        self.tell(self.registered())
+
+    def registered(self) -> e.RegistryChanged:
+        return e.RegistryChanged(agents=self.registry, policies=POLICIES, **self.regime)
 
     def pick(self, pick: int, behind: int) -> tuple[str, int]:
         """Return (task, attempt) of something in flight, or of anything if nothing is."""
@@ -204,6 +264,8 @@ class FleetMachine(RuleBasedStateMachine):
             if isinstance(effect, e.Recorded):
                 self.check_line(effect)
                 self.rows[effect.task].write(effect)
+            elif isinstance(effect, e.Remembered):
+                self.memory[effect.kind, effect.name] = effect.data
             elif isinstance(effect, e.Fence):
                 self.fences.add((effect.task, effect.attempt))
             elif isinstance(effect, e.Dispatch):
@@ -227,8 +289,63 @@ class FleetMachine(RuleBasedStateMachine):
             assert r.attempt == row.attempt + 1
             assert r.decision is not None
             assert r.decision.candidates[0]["agent"] == r.agent
+            self.sent_at[r.task, r.attempt] = self.now
+            self.check_rules(row.spec, r.agent)
+            if r.kind == "hedged":
+                [first] = row.flights.values()
+                assert first.phase == "working"
+                assert first.agent != r.agent
             capacity = {agent.name: agent.capacity for agent in self.registry}[r.agent]
             assert sum(f.agent == r.agent for other in self.rows.values() for f in other.flights.values()) < capacity
+
+    def check_rules(self, spec: e.TaskSpec, agent: str) -> None:
+        """Assert that limits, budgets and switches let the task begin on the agent now, by what the rows hold."""
+        flights = [(row.spec, f.agent) for row in self.rows.values() for f in row.flights.values()]
+        for limit in self.regime.get("limits", ()):
+            key = limit_key(limit, spec, agent)
+            held = sum(limit_key(limit, other, on) == key for other, on in flights)
+            assert key is None or limit.max_running is None or held < limit.max_running, limit.name
+        for switch in self.regime.get("containments", ()):
+            values = {"agent": agent, "tenant": spec.tenant, "skill": spec.skill, "everything": ""}
+            is_held = fnmatch.fnmatchcase(values[switch.scope], switch.value) and switch.is_in_force(self.now)
+            assert switch.mode == "observe" or not is_held, switch.name
+
+    @invariant()
+    def hard_budgets_are_not_overspent(self) -> None:
+        budgets = self.fleet.gates.budgets
+        for budget in self.regime.get("budgets", ()):
+            for row in budgets.snapshot() if budget.name == "run" else ():
+                assert row.spent <= budget.amount
+
+    @invariant()
+    def a_breaker_lets_one_probe_through(self) -> None:
+        """Of the skill ``test`` only c is able, so what its breaker says is never ignored."""
+        row = next((r for r in self.fleet.gates.breakers.snapshot() if (r["agent"], r["skill"]) == ("c", "test")), None)
+        if row is None or row["until"] is None:
+            return
+        since = [
+            task
+            for task, live in self.rows.items()
+            for attempt, flight in live.flights.items()
+            if flight.agent == "c" and self.sent_at[task, attempt] >= row["until"]
+        ]
+        assert len(since) <= 1, since
+
+    @invariant()
+    def whoever_could_begin_does(self) -> None:
+        """After ``due`` nobody waits in a lane who could be served, whatever woke it or did not."""
+        fleet = self.fleet
+        if fleet.roster.room() <= 0:
+            return
+        for key in fleet.lanes.waiting:
+            lane = fleet.lanes.all[key]
+            for name in lane.tasks():
+                task = fleet.tasks[name]
+                free = fleet.assignment._free(lane, fleet.roster.served())
+                admitted = fleet.gates.admit(task, lane, free, self.now).admitted
+                refused = fleet.gates.refusals(task, admitted, self.now)
+                is_shut = key.alone or not admitted.difference(refused)
+                assert is_shut or fleet.gates.objection(task, self.now) is not None, f"{name} could begin in {key}"
 
     @invariant()
     def books_balance(self) -> None:
@@ -257,6 +374,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once nothing more goes wrong every task ends, except where no agent can ever do it."""
+        self.regime["containments"] = ()
         self.change_agents(AGENTS)
         for _ in range(2000):
             self.calm_second()
@@ -274,10 +392,15 @@ class FleetMachine(RuleBasedStateMachine):
                 self.tell(e.Finished(task=task, attempt=attempt, output="done"))
 
 
+def limit_key(limit: LimitSpec, spec: e.TaskSpec, agent: str) -> LimitKey | None:
+    """Return where the task would count in the limit, None if it does not."""
+    return key_of(limit, spec, agent) if limit.match.matches(spec) and limit.match.includes(agent) else None
+
+
 def impossible(spec: e.TaskSpec) -> bool:
     """Return whether no agent of ``AGENTS`` could ever take the task."""
     return not any(
-        (spec.skill, "1") in agent.skills
+        (spec.tenant, (spec.skill, "1")) in [(agent.tenant, skill) for skill in agent.skills]
         and spec.pinned in ("", agent.name)
         and agent.name not in spec.excluded
         and set(spec.labels) <= set(agent.labels)
@@ -286,6 +409,6 @@ def impossible(spec: e.TaskSpec) -> bool:
 
 
 FleetMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestFleet = FleetMachine.TestCase

@@ -10,13 +10,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from routing import events as e
+from routing.budget_rules import BudgetSpec
+from routing.containment import Containment
 from routing.fleet import Fleet
+from routing.limit_rules import LimitSpec
 from routing.policies import PolicySpec
 from tests.simulation.processes import LOOK_S, Controller, History, Ledger, Point, Redis, Worker
 
@@ -96,6 +99,10 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     noise: Noise = Noise()
     policies: tuple[PolicySpec, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    budgets: tuple[BudgetSpec, ...] = ()
+    containments: tuple[Containment, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)  # of tenants
 
 
 def simulate(scenario: Scenario, *, make_fleet: Callable[[], Fleet] = Fleet, epochs: bool = True) -> History:

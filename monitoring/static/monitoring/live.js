@@ -28,9 +28,9 @@ const fleet = new Rows("fleet", (f, row) => {
 /** Show what is held against an agent, or nothing. */
 function writeFlag(element, words, flag) {
   if (flag === undefined) return; // this row does not tell
-  element.hidden = !flag;
+  write(words, flag?.brief ?? flag?.text ?? "");
+  element.hidden = !words.textContent;
   element.dataset.state = flag?.state ?? "";
-  write(words, flag?.text ?? "");
   words.title = words.textContent;
 }
 
@@ -185,7 +185,7 @@ function showAgent(row) {
     return;
   }
   agents.add(row.agent);
-  const isQuiet = ["idle", "busy"].includes(row.state) && !row.breaker && !row.contained;
+  const isQuiet = ["idle", "busy"].includes(row.state) && !row.breaker && !row.contained?.brief;
   const most = isQuiet ? MOST_AGENTS : 2 * MOST_AGENTS;
   if (fleet.has(row.agent) || fleet.rows.size < most) fleet.set(row.agent, row);
 }
