@@ -174,7 +174,7 @@ def json_schema() -> Schema:
     kinds = {f"{key}_step": schema for key, schema in STEPS.items()}
     return {
         "$schema": DIALECT,
-        "$id": "https://a2a-mission-control.example/schemas/workflow.schema.json",
+        "$id": "https://a2a-mission-control.example/published/workflow.schema.json",
         "title": "Workflow",
         **TOP,
         "properties": {**TOP["properties"], "steps": steps},

@@ -174,7 +174,7 @@ class TestChecksum:
 
 class TestJsonSchema:
     def test_is_published_as_it_is_used(self) -> None:
-        published = json.loads((FOLDER / "schemas" / "workflow.schema.json").read_text())
+        published = json.loads((FOLDER / "published" / "workflow.schema.json").read_text())
 
         assert published == notation.json_schema()
 

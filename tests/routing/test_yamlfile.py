@@ -41,6 +41,12 @@ class TestRead:
         assert found.line(("agents", 0, "labels", "gpu")) == 3
         assert found.line(("agents", 1, "capacity")) == 6
 
+    def test_knows_the_column_too(self) -> None:
+        found = read(TEXT)
+
+        assert found.column(("agents", 0, "labels", "gpu")) == 14
+        assert found.column(("agents", 9)) == found.column(("agents",)) == 1
+
     def test_gives_the_line_around_what_is_not_there(self) -> None:
         assert read(TEXT).line(("agents", 1, "executor", 5)) == 5
         assert read("").line(("agents",)) == 1
