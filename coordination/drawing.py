@@ -117,7 +117,7 @@ def in_words(graph: Graph, states: Mapping[str, str] | None = None) -> str:
 
 
 def _asked(ask: Ask) -> str:
-    return ask.skill or str((ask.call or {}).get("task", "a Celery task"))
+    return ask.skill if ask.call is None else str(ask.call.get("task", "a Celery task"))
 
 
 def _awaited(pause: Pause) -> str:

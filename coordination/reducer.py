@@ -206,7 +206,7 @@ class Coordination:
                 lifecycle.Request(
                     skill=effect.skill,
                     version=effect.version,
-                    input=effect.input,
+                    input=effect.input if effect.call is None else effect.call,
                     id=UUID(effect.task),
                     tenant=tenant,
                     labels=effect.labels,

@@ -123,6 +123,8 @@ def maps(draw: st.DrawFn) -> Any:
 def canvases(*, may_fail: bool = False, is_linked: bool = True) -> st.SearchStrategy[Any]:
     """Canvases of every kind within one another."""
     leaves = st.one_of(tasks(may_fail=may_fail, is_linked=is_linked), tasks(is_linked=is_linked), maps())
+    if may_fail:
+        leaves = st.one_of(leaves, st.builds(lambda count: fail.s(*range(count)), st.integers(0, 2)))
     return st.recursive(leaves, _around, max_leaves=9)
 
 

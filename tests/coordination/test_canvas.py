@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from coordination import validation
 from coordination.canvas import BadCanvas, compile
+from coordination.definition import as_json, from_json
 from coordination.graph import Graph, Pause, Step
 from coordination.signatures import AGENT_TASK
 from tests.coordination.sequential import Run
@@ -286,6 +289,18 @@ class TestRefuses:
 
         with pytest.raises(BadCanvas, match="20,000 signatures"):
             graph(canvas)
+
+
+class TestGraphs:
+    def test_of_canvases_are_workflows_that_could_run(self) -> None:
+        chunks = sig("celery.chunks", task=sig("a"), it=[[1], [2], ["{{"]], n=2)
+        errback = {"link_error": [sig("e", options={"countdown": 2})], "link": [sig("f")], "queue": "q", "expires": 9}
+        made = graph(
+            part("chain", part("group", sig("a"), agent(skill="w x")), chord([chunks], sig("b", options=errback)))
+        )
+
+        assert validation.problems(made) == []
+        assert from_json(json.loads(json.dumps(as_json(made)))) == made
 
 
 class TestSize:
