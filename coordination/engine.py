@@ -110,7 +110,7 @@ class Engine:
 
     def _plant(self, run: LiveRun, seeds: tuple[e.Seed, ...], now: float) -> None:
         """Take over the steps of the run that this one is a fork of. What they did is not this run's to undo."""
-        for seed in seeds:
+        for seed in sorted(seeds, key=lambda seed: run.plan.index[seed.step]):
             number = run.plan.index[seed.step]
             step = LiveStep(seed.state, run.round, output=seed.output, error=seed.error, passed=seed.passed)
             step.ended_at, run.steps[number] = now, step
@@ -243,8 +243,8 @@ class Engine:
         for number in sorted(run.ready):
             step = run.steps[number]
             if step is None or step.state == "waiting":
-                override = step.override if step is not None else ()
-                run.steps[number] = LiveStep("ready", run.round, override=override)
+                held = run.steps[number] = step or LiveStep("ready", run.round)
+                held.state = "ready"
                 self.book.note(run, number, "step_ready", now)
 
     def _close_failed(self, run: LiveRun, error: Error, now: float, *, compensate: bool = False) -> None:
