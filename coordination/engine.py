@@ -21,7 +21,7 @@ from typing import Any
 
 from coordination import events as e
 from coordination.asking import Asking, Templates, Unfillable
-from coordination.kinds import Steps, failure_of, is_tolerated
+from coordination.kinds import MAX_SIGNALS, Steps, failure_of, is_tolerated
 from coordination.maps import Maps
 from coordination.restoring import take_up
 from coordination.rows import RUN_ENDS, Error, Kept, RunState
@@ -168,7 +168,12 @@ class Engine:
         run = self.book.runs.get(fact.run)
         if run is None or run.state in RUN_ENDS:
             self.book.say(e.Refused(run=fact.run, command=fact.id, reason="There is no such run in flight."))
-        elif not any(signal.id == fact.id for signal in run.signals):
+        elif any(signal.id == fact.id for signal in run.signals):
+            return
+        elif len(run.signals) >= MAX_SIGNALS:
+            reason = f"{MAX_SIGNALS:,} signals came for the run, the most there may be."
+            self.book.say(e.Refused(run=fact.run, command=fact.id, reason=reason))
+        else:
             self._steps.signaled(run, fact, now)
             self.book.unsettled.append(run)
 

@@ -4,6 +4,7 @@ import pytest
 
 from coordination import events as e
 from coordination.graph import MAX_DEPTH, Ask
+from coordination.kinds import MAX_SIGNALS
 from tests.coordination.flows import Desk, approval, child, choice, graph, mapped, run_id, task, wait
 
 
@@ -266,6 +267,15 @@ class TestWaits:
         desk.wait_s(5.0)
 
         assert desk.state(run) == "failed"
+
+    def test_keep_only_so_many_signals(self, desk: Desk) -> None:
+        run = desk.start(graph(wait("w", signal="stop")))
+        for number in range(MAX_SIGNALS):
+            desk.tell(e.Signaled(run=run, id=str(number), name="go"))
+
+        said = desk.tell(e.Signaled(run=run, id="one more", name="stop"))
+
+        assert [type(effect) for effect in said] == [e.Refused]
 
     def test_refuse_a_signal_to_a_run_that_has_ended(self, desk: Desk) -> None:
         said = desk.tell(e.Signaled(run=run_id(), id="1", name="go"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -434,6 +435,7 @@ class World:
             assert [event.seq for event in events] == list(range(1, len(events) + 1))
             assert self.rows.run(run).seq == len(events)
             assert self.rows.run(run).state in RUN_ENDS
+            assert not list(_begun_while_paused(events))
             begun = Counter((event.step, event.round) for event in events if event.kind == "step_running")
             ended = Counter((event.step, event.round) for event in events if event.kind in ENDS)
             assert not begun or max(begun.values()) == 1
@@ -445,6 +447,16 @@ class World:
 
 
 ENDS = frozenset(f"step_{state}" for state in STEP_ENDS - {"undoing", "undone"})
+
+
+def _begun_while_paused(events: list[e.RunEvent]) -> Iterator[e.RunEvent]:
+    """Yield the steps that began although the run was paused."""
+    paused = False
+    for event in events:
+        if not event.step and event.kind != "signal":
+            paused = event.kind == "paused" or (paused and event.kind == "rerun")
+        if paused and event.kind == "step_running":
+            yield event
 
 
 def _difference(said: list[e.Effect], answer: list[e.Effect]) -> str:
