@@ -21,7 +21,7 @@ from typing import Any
 
 from coordination import events as e
 from coordination.asking import Asking, Templates, Unfillable
-from coordination.kinds import Steps, failure_of, is_tolerated
+from coordination.kinds import MAX_SIGNALS, Steps, failure_of, is_tolerated
 from coordination.maps import Maps
 from coordination.restoring import take_up
 from coordination.rows import RUN_ENDS, Error, Kept, RunState
@@ -110,7 +110,7 @@ class Engine:
 
     def _plant(self, run: LiveRun, seeds: tuple[e.Seed, ...], now: float) -> None:
         """Take over the steps of the run that this one is a fork of. What they did is not this run's to undo."""
-        for seed in seeds:
+        for seed in sorted(seeds, key=lambda seed: run.plan.index[seed.step]):
             number = run.plan.index[seed.step]
             step = LiveStep(seed.state, run.round, output=seed.output, error=seed.error, passed=seed.passed)
             step.ended_at, run.steps[number] = now, step
@@ -168,7 +168,12 @@ class Engine:
         run = self.book.runs.get(fact.run)
         if run is None or run.state in RUN_ENDS:
             self.book.say(e.Refused(run=fact.run, command=fact.id, reason="There is no such run in flight."))
-        elif not any(signal.id == fact.id for signal in run.signals):
+        elif any(signal.id == fact.id for signal in run.signals):
+            return
+        elif len(run.signals) >= MAX_SIGNALS:
+            reason = f"{MAX_SIGNALS:,} signals came for the run, the most there may be."
+            self.book.say(e.Refused(run=fact.run, command=fact.id, reason=reason))
+        else:
             self._steps.signaled(run, fact, now)
             self.book.unsettled.append(run)
 
@@ -243,8 +248,8 @@ class Engine:
         for number in sorted(run.ready):
             step = run.steps[number]
             if step is None or step.state == "waiting":
-                override = step.override if step is not None else ()
-                run.steps[number] = LiveStep("ready", run.round, override=override)
+                held = run.steps[number] = step or LiveStep("ready", run.round)
+                held.state = "ready"
                 self.book.note(run, number, "step_ready", now)
 
     def _close_failed(self, run: LiveRun, error: Error, now: float, *, compensate: bool = False) -> None:

@@ -38,18 +38,25 @@ class Steps:
         override = known.override if known is not None else ()
         if not override and definition.name in run.spec.overrides:
             override = (run.spec.overrides[definition.name],)
-        run.steps[number] = LiveStep("waiting", run.round, override=override)
+        step = run.steps[number] = LiveStep("waiting", run.round, override=override)
+        if known is not None and known.passed:
+            self.skip(run, number, now, output=known.output)
+            return
         try:
             if reason := self._reason_to_skip(run, number, definition):
                 self.end(run, number, "skipped", now, data={"reason": reason})
                 return
-            step = run.live(number)
             step.state, step.started_at = "running", now
             run.flying.add(number)
             self._book.note(run, number, "step_running", now)
             _BEGIN[definition.kind](self, run, number, definition, step, now)
         except Unfillable as wrong:
             self.fail(run, number, wrong.error, now)
+
+    def skip(self, run: LiveRun, number: int, now: float, *, output: Any) -> None:
+        """End the step as one that is not done because somebody said so: what follows it begins all the same."""
+        run.live(number).passed = True
+        self.end(run, number, "skipped", now, output=output, data={"reason": "somebody said so"})
 
     def _reason_to_skip(self, run: LiveRun, number: int, definition: Step) -> str:
         """Return in words why the step is not done, "" if it is. Raises ``Unfillable``."""
@@ -275,9 +282,8 @@ class Steps:
         step = run.live(number)
         step.state, step.output, step.error, step.ended_at = state, output, error, now
         step.until = step.remind_at = step.items = None
-        if state == "completed":
-            run.ended_steps += 1
-            step.order = run.ended_steps
+        run.ended_steps += 1
+        step.order = run.ended_steps
         run.flying.discard(number)
         run.see(number)
         run.left -= 1

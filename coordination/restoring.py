@@ -14,7 +14,7 @@ def take_up(kept: Kept, book: Book, steps: Steps, maps: Maps, asking: Asking, tu
     """Return the run, held again with what runs for it and when to look at it."""
     run = book.open(kept.spec)
     _take_run(run, kept)
-    for row in kept.steps:
+    for row in sorted(kept.steps, key=lambda row: (row.order, run.plan.index[row.step])):  # as they ended
         number = run.plan.index[row.step]
         run.steps[number] = _step(row)
         if row.state == "running":

@@ -83,7 +83,7 @@ class RunRow:
     state: RunState
     seq: int  # of its last event
     round: int  # 1, and one more at each retry and rerun
-    ended_steps: int  # how many completions there were: numbers them
+    ended_steps: int  # how many ends of steps there were: numbers them
     started_at: float | None
     ended_at: float | None
     deadline: float | None
@@ -104,8 +104,8 @@ class StepRow:
     step: str
     state: StepState
     round: int
-    order: int  # its number among the completions of the run; 0: there is nothing to undo
-    output: Any
+    order: int  # its number among the ends of the run's steps; 0: it has not ended, or in another run
+    output: Any  # of one that waits and is to be skipped: what it gets then
     error: Error | None
     undo_error: Error | None
     agent: str

@@ -104,9 +104,12 @@ class Verbs:
         if number in run.flying:
             self._leave(run, number, "the step is skipped", now)
         step = run.steps[number] = run.steps[number] or LiveStep("waiting", run.round)
-        step.passed = True
-        run.ready = [other for other in run.ready if other != number]
-        self._steps.end(run, number, "skipped", now, output=fact.output, data=_asked(fact))
+        self._book.note(run, number, "step_skip_asked", now, data=_asked(fact))
+        if run.missing[number]:  # what follows must not begin before what comes before has ended
+            step.passed, step.output = True, fact.output
+        else:
+            run.ready = [other for other in run.ready if other != number]
+            self._steps.skip(run, number, now, output=fact.output)
         self._book.unsettled.append(run)
 
     # ---- doing things again -------------------------------------------------------------------------------------

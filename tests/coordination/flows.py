@@ -113,8 +113,8 @@ class Desk:
 
     def submit(self, step: str, item: int | None = None, use: str = "step") -> e.Submit:
         """Return the task that was submitted last for the step. Raises ``IndexError`` if none was."""
-        found = [s for s in self.all(e.Submit) if (s.step, s.item, s.use) == (step, item, use)]
-        return found[-1]  # type: ignore[no-any-return]
+        found: list[e.Submit] = [s for s in self.all(e.Submit) if (s.step, s.item, s.use) == (step, item, use)]
+        return found[-1]
 
     def done(self, step: str, output: Any = None, *, item: int | None = None, use: str = "step") -> list[e.Effect]:
         """Let the step's task succeed."""

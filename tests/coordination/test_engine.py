@@ -4,6 +4,7 @@ import pytest
 
 from coordination import events as e
 from coordination.graph import MAX_DEPTH, Ask
+from coordination.kinds import MAX_SIGNALS
 from tests.coordination.flows import Desk, approval, child, choice, graph, mapped, run_id, task, wait
 
 
@@ -41,7 +42,7 @@ class TestSteps:
         assert desk.submit("b").input == {"of": 7}
 
     def test_are_skipped_where_their_condition_does_not_hold(self, desk: Desk) -> None:
-        run = desk.start(graph(task("a"), task("b", "a", when="odd steps.a.output"), task("c", "b")))
+        run = desk.start(graph(task("a"), task("b", "a", when="steps.a.output == 1"), task("c", "b")))
 
         desk.done("a", 2)
 
@@ -99,7 +100,7 @@ class TestSteps:
 
 class TestChoices:
     def test_skip_the_steps_of_other_cases(self, desk: Desk) -> None:
-        flow = graph(task("a"), choice("c", ("odd steps.a.output", "x"), ("", "y"), after="a"), task("x", "c"),
+        flow = graph(task("a"), choice("c", ("steps.a.output == 1", "x"), ("", "y"), after="a"), task("x", "c"),
                      task("y", "c"))  # fmt: skip
         run = desk.start(flow)
 
@@ -108,7 +109,7 @@ class TestChoices:
         assert (desk.state(run, "x"), desk.state(run, "y")) == ("running", "skipped")
 
     def test_let_a_join_behind_them_begin(self, desk: Desk) -> None:
-        flow = graph(choice("c", ("true", "x"), ("", "y")), task("x", "c"), task("y", "c"), task("j", "x y"))
+        flow = graph(choice("c", ("`true`", "x"), ("", "y")), task("x", "c"), task("y", "c"), task("j", "x y"))
         desk.start(flow)
 
         desk.done("x")
@@ -116,7 +117,7 @@ class TestChoices:
         assert desk.submitted() == ["j"]
 
     def test_of_which_no_case_holds_skip_all_of_them(self, desk: Desk) -> None:
-        run = desk.start(graph(choice("c", ("false", "x")), task("x", "c"), task("y", "x")))
+        run = desk.start(graph(choice("c", ("`false`", "x")), task("x", "c"), task("y", "x")))
 
         assert (desk.state(run), desk.state(run, "y")) == ("completed", "skipped")
 
@@ -266,6 +267,15 @@ class TestWaits:
         desk.wait_s(5.0)
 
         assert desk.state(run) == "failed"
+
+    def test_keep_only_so_many_signals(self, desk: Desk) -> None:
+        run = desk.start(graph(wait("w", signal="stop")))
+        for number in range(MAX_SIGNALS):
+            desk.tell(e.Signaled(run=run, id=str(number), name="go"))
+
+        said = desk.tell(e.Signaled(run=run, id="one more", name="stop"))
+
+        assert [type(effect) for effect in said] == [e.Refused]
 
     def test_refuse_a_signal_to_a_run_that_has_ended(self, desk: Desk) -> None:
         said = desk.tell(e.Signaled(run=run_id(), id="1", name="go"))

@@ -176,13 +176,23 @@ class TestSkip:
         assert (desk.state(run, "a"), desk.submit("b").input) == ("skipped", 5)
 
     def test_of_a_step_that_has_not_begun_holds_when_its_turn_comes(self, desk: Desk) -> None:
-        run = desk.start(graph(task("a"), task("b", "a"), task("c", "b")))
-        desk.tell(e.SkipAsked(run=run, step="b"))
+        run = desk.start(graph(task("a"), task("b", "a"), task("c", "b", input="{{ steps.b.output }}")))
+        asked = desk.submitted(desk.tell(e.SkipAsked(run=run, step="b", output=5)))
         desk.restart()
 
         said = desk.done("a")
 
-        assert (desk.submitted(said), desk.state(run, "b"), desk.state(run)) == ([], "skipped", "running")
+        assert (asked, desk.submitted(said), desk.state(run, "b")) == ([], ["c"], "skipped")
+        assert desk.submit("c").input == 5
+
+    def test_of_a_step_that_is_held_by_a_pause_is_done_at_once(self, desk: Desk) -> None:
+        run = desk.start(graph(task("a"), task("b", "a")))
+        desk.tell(e.PauseAsked(run=run))
+        desk.done("a")
+
+        desk.tell(e.SkipAsked(run=run, step="b"))
+
+        assert (desk.state(run, "b"), desk.state(run)) == ("skipped", "completed")
 
     def test_of_the_step_that_failed_lets_the_run_go_on(self, desk: Desk) -> None:
         run = desk.start(graph(task("a"), task("b"), task("c", "a b")))

@@ -6,15 +6,15 @@ Both are told the same facts in the same random order, some of them twice. Whate
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 from zlib import crc32
 
+from coordination import conditions, templates
 from coordination import events as e
 from coordination.engine import Engine
 from coordination.graph import Ask, Case, Child, Form, Graph, Over, Pause, Step
@@ -25,43 +25,13 @@ ROOT = "00000000-0000-4000-8000-000000000001"
 SOON_S, NEVER_S = 1_000.0, 1_000_000.0  # a limit that is met when somebody hangs, and one that never is
 STRICT: Any = ("fail", "compensate")
 LENIENT: Any = ("continue",) * 8 + STRICT
-PATTERN = re.compile(r"\{\{\s*(.+?)\s*\}\}")
 
 
 class Templates:
-    """Paths in braces, and three conditions: ``odd PATH``, ``is PATH WORD`` and ``true``."""
+    """Those of the product."""
 
-    def fill(self, value: Any, scope: Mapping[str, Any]) -> Any:
-        """Return the value with its paths replaced. Raises ``KeyError`` for one that leads nowhere."""
-        if isinstance(value, str):
-            whole = PATTERN.fullmatch(value)
-            if whole:
-                return at(whole[1], scope)
-            return PATTERN.sub(lambda found: str(at(found[1], scope)), value)
-        if isinstance(value, list):
-            return [self.fill(part, scope) for part in value]
-        if isinstance(value, dict):
-            return {key: self.fill(part, scope) for key, part in value.items()}
-        return value
-
-    def holds(self, expression: str, scope: Mapping[str, Any]) -> bool:
-        """Return whether the condition holds."""
-        word, _, rest = expression.partition(" ")
-        if word == "odd":
-            return bool(at(rest, scope) % 2)
-        if word == "is":
-            path, _, wanted = rest.partition(" ")
-            return bool(at(path, scope) == wanted)
-        return word == "true"
-
-
-def at(path: str, scope: Any) -> Any:
-    """Return what stands at the path. Raises ``KeyError``."""
-    for part in path.split("."):
-        if not isinstance(scope, Mapping) or part not in scope:
-            raise KeyError(f"{path}: there is no {part}")
-        scope = scope[part]
-    return scope
+    fill = staticmethod(templates.fill)
+    holds = staticmethod(conditions.holds)
 
 
 @dataclass(slots=True)
@@ -177,8 +147,8 @@ class Writer:
 
     def _condition(self, known: list[Step]) -> str:
         r, name = self.random, self.random.choice(known).name
-        return r.choice((f"is steps.{name}.state completed", f"is steps.{name}.state skipped", "true",
-                         f"odd steps.{name}.output.v"))  # fmt: skip
+        states = (f"steps.{name}.state == 'completed'", f"steps.{name}.state == 'skipped'")
+        return r.choice((*states, "`true`", f"steps.{name}.output.v > 4", f"length(steps.{name}.output.list) > 2"))
 
     def _ask(self, graph: str, name: str, input: Any) -> Ask:
         hangs = self.fate((graph, name, None, "step"), None).output == "hangs"
@@ -465,6 +435,7 @@ class World:
             assert [event.seq for event in events] == list(range(1, len(events) + 1))
             assert self.rows.run(run).seq == len(events)
             assert self.rows.run(run).state in RUN_ENDS
+            assert not list(_begun_while_paused(events))
             begun = Counter((event.step, event.round) for event in events if event.kind == "step_running")
             ended = Counter((event.step, event.round) for event in events if event.kind in ENDS)
             assert not begun or max(begun.values()) == 1
@@ -476,6 +447,16 @@ class World:
 
 
 ENDS = frozenset(f"step_{state}" for state in STEP_ENDS - {"undoing", "undone"})
+
+
+def _begun_while_paused(events: list[e.RunEvent]) -> Iterator[e.RunEvent]:
+    """Yield the steps that began although the run was paused."""
+    paused = False
+    for event in events:
+        if not event.step and event.kind != "signal":
+            paused = event.kind == "paused" or (paused and event.kind == "rerun")
+        if paused and event.kind == "step_running":
+            yield event
 
 
 def _difference(said: list[e.Effect], answer: list[e.Effect]) -> str:
