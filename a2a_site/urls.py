@@ -19,4 +19,5 @@ urlpatterns = [
     path("flower", RedirectView.as_view(url="/flower/")),
     re_path(r"^flower/(?P<path>.*)$", flower_proxy.proxy, name="flower"),
     path("", include("monitoring.urls")),
+    path("", include("coordination.urls")),
 ]

@@ -31,9 +31,11 @@ ICONS: Mapping[Kind, str] = {  # strokes in a square of 16 px
 }
 STATE_ICONS: Mapping[str, str] = {  # what is not here has a ring
     "completed": "M2.500 8.500l3.500 3.500 7.500-8", "working": "M4 2.500v11l9.500-5.500z",
+    "running": "M4 2.500v11l9.500-5.500z",
     "failed": "M3.500 3.500l9 9M12.500 3.500l-9 9", "canceled": "M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0zM4 12l8-8",
     "skipped": "M3 4l5 4-5 4zM9 4l5 4-5 4z", "added": "M8 3v10M3 8h10", "removed": "M3 8h10",
     "changed": "M3 11.500L11 3.500l2 2-8 8H3z", "compensated": ICONS["compensate"],
+    "undoing": ICONS["compensate"], "undone": ICONS["compensate"], "waiting": ICONS["wait"], "ready": ICONS["wait"],
 }  # fmt: skip
 RING = "M13.500 8A5.500 5.500 0 1 1 2.500 8a5.500 5.500 0 0 1 11 0z"
 _SHAPES: Mapping[Kind, tuple[str, str]] = {
