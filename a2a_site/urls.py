@@ -6,14 +6,18 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from a2a_site import flower_proxy
-from routing import api
+from coordination.api import router as coordination
+from routing.api import api, urls
+
+api.add_router("", coordination)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/v1/", api.urls),
+    path("api/v1/", urls()),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("flower", RedirectView.as_view(url="/flower/")),
     re_path(r"^flower/(?P<path>.*)$", flower_proxy.proxy, name="flower"),
     path("", include("monitoring.urls")),
+    path("", include("coordination.urls")),
 ]

@@ -34,7 +34,7 @@ def run_plan(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     chunks = plan(filter(source.is_python, files))
     for chunk in chunks:
         ctx.log(f"{chunk.name}: {len(chunk.files)} files")
-    pieces = [{"name": chunk.name, "files": len(chunk.files)} for chunk in chunks]
+    pieces = [{"name": chunk.name, "files": len(chunk.files), "paths": list(chunk.files)} for chunk in chunks]
     return {"skill": "code.plan", "files": len(files), "chunks": pieces}
 
 
@@ -85,6 +85,7 @@ def run_compose(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     results = input.get("results", input.get("previous"))  # the checks before it in a chord come as ``previous``
     if not isinstance(results, list):
         raise BadInput("There are no results to compose. Give them as a list under results, or as a chord's header.")
+    results = list(_results(results))
     counted = (r for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory" and "files" in r)
     review = compose.compose(title, input.get("inventory") or next(counted, {}), results, _kept)
     ctx.progress(0.5, f"{len(review.findings)} findings")
@@ -97,6 +98,15 @@ def run_compose(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
         "totals": review.totals,
         "skills": {summary.skill: len(summary.findings) for summary in review.summaries},
     }
+
+
+def _results(told: Any) -> Iterator[Any]:
+    """Yield the checks' results from lists of them, and from what maps give; an item that failed gave nothing."""
+    if isinstance(told, list) or (isinstance(told, dict) and told and not told.keys() & {"skill", "error", "files"}):
+        for inner in told.values() if isinstance(told, dict) else told:
+            yield from _results(inner)
+    elif told is not None:
+        yield told
 
 
 @handler("echo")

@@ -5,3 +5,10 @@ from django.apps import AppConfig
 
 class CoordinationConfig(AppConfig):
     name = "coordination"
+
+    def ready(self) -> None:
+        """Have runs decided in the controller's commit."""
+        from coordination.reducer import Coordination
+        from routing import reducers
+
+        reducers.register(self.name, Coordination)

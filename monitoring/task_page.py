@@ -10,6 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from coordination.models import StepTask
+from coordination.reducer import ORIGIN
 from monitoring import queries, words
 from routing import explanation, life, waiting
 from routing.artifacts import ArtifactError, Store
@@ -46,6 +48,7 @@ def context(task: Task) -> dict[str, Any]:
         "task": task,
         "detail": waiting.detail(task),
         "helps": life.present(task, timezone.now())[1] if task.state == TaskState.SUBMITTED else [],
+        "step": StepTask.objects.filter(task=task.id).first() if task.origin == ORIGIN else None,
         "ended": task.state in TERMINAL,
         "durations": durations(task, timezone.now()),
         "progress_message": str(last.data.get("message") or "") if last else "",

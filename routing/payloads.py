@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 from jsonschema import Draft202012Validator, FormatChecker, exceptions, validators
@@ -131,6 +131,27 @@ def mismatch(schema: Mapping[str, Any], value: Any) -> tuple[str, str] | None:
     except Unresolvable as unresolvable:
         return "", f"the schema refers to {unresolvable.ref}, which is not in it"
     return None if error is None else (join(error.absolute_path), _short(error.message))
+
+
+class Misfit(NamedTuple):
+    """One way in which a value does not fit a schema."""
+
+    path: tuple[str | int, ...]  # into the value
+    keyword: str  # of the schema, such as "type"
+    wanted: Any  # what the schema says there
+    words: str
+
+
+def misfits(schema: Mapping[str, Any], value: Any, *, most: int = 20) -> list[Misfit]:
+    """Return how the value does not fit the schema, the first ``most``; [] if it does."""
+    try:
+        errors = islice(_validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).iter_errors(value), most)
+        return [
+            Misfit(tuple(error.absolute_path), str(error.validator), error.validator_value, _short(error.message))
+            for error in errors
+        ]
+    except (RecursionError, Unresolvable) as error:
+        return [Misfit((), "$ref", None, f"the schema cannot be followed: {_short(str(error))}")]
 
 
 # ---- text ---------------------------------------------------------------------------------------------------------

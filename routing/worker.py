@@ -301,7 +301,9 @@ class Runtime:
 
     def _failed(self, flight: Flight, error: BaseException) -> None:
         if not flight.is_over:
-            self._end(flight, e=self._error_of(flight, error))
+            wanted = None if flight.stop_reason else getattr(error, "retry_in_s", None)
+            again = {} if wanted is None else {"r": wanted}
+            self._end(flight, e=self._error_of(flight, error), **again)
         self._land(flight)
 
     def _error_of(self, flight: Flight, error: BaseException) -> dict[str, Any]:

@@ -25,14 +25,16 @@ _WORDS: tuple[tuple[str, str, str], ...] = (  # tag, what it looks like, how it 
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
     ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
 )
+_TAGS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float"))
 
 
 class BadYaml(ValueError):
-    """The text cannot be read; ``line`` counts from 1."""
+    """The text cannot be read; ``line`` and ``column`` count from 1."""
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, line: int, why: str, column: int = 1) -> None:
         super().__init__(why)
         self.line = line
+        self.column = column
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,19 @@ class Document:
 
     value: Any  # dicts with text as keys, lists, text, numbers, True, False, None
     lines: Mapping[Path, int]
+    columns: Mapping[Path, int]  # from 1, of the same places
 
     def line(self, path: Path) -> int:
         """Return the line of the value at the path, or of the nearest one around it."""
         while path not in self.lines and path:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+    def column(self, path: Path) -> int:
+        """Return the column of the value at the path, or of the nearest one around it."""
+        while path not in self.columns and path:
+            path = path[:-1]
+        return self.columns.get(path, 1)
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,11 +86,11 @@ def read(text: str) -> Document:
         loader = _Loader(text)
         node = loader.get_single_node()
         reader = _Reader(loader)
-        return Document(None if node is None else reader.value(node, (), 0), reader.lines)
+        return Document(None if node is None else reader.value(node, (), 0), reader.lines, reader.columns)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why = ", ".join(words for words in (error.context, error.problem) if words)
-        raise BadYaml(mark.line + 1 if mark else 1, f"{why}.") from None
+        raise BadYaml(mark.line + 1 if mark else 1, f"{why}.", mark.column + 1 if mark else 1) from None
     except yaml.YAMLError as error:
         raise BadYaml(1, f"It cannot be read: {error}.") from None
     except RecursionError:
@@ -99,30 +108,37 @@ class _Reader:
 
     def __init__(self, loader: _Loader) -> None:
         self.lines: dict[Path, int] = {}
+        self.columns: dict[Path, int] = {}
         self._loader = loader
         self._seen = 0
 
     def value(self, node: yaml.Node, path: Path, depth: int) -> Any:
-        line = node.start_mark.line + 1
-        self.lines.setdefault(path, line)
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        self.columns.setdefault(path, node.start_mark.column + 1)
         self._seen += 1
         if depth > MAX_DEPTH or self._seen > MAX_VALUES:
-            raise BadYaml(line, "It is nested too deep, or unfolds to too much.")
+            raise _at(node, "It is nested too deep, or unfolds to too much.")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_PREFIX}map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_PREFIX}seq":
             return [self.value(item, (*path, place), depth + 1) for place, item in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _TAGS:
+            raise _at(node, f"The tag {node.tag.removeprefix(_PREFIX)!r} is not understood; leave it out.")
         return self._loader.construct_object(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key_node, item in node.value:
-            line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise BadYaml(line, "A key is text.")
+                raise _at(key_node, "A key is text.")
             key = str(key_node.value)
             if key in made:
-                raise BadYaml(line, f"The key {key!r} stands twice.")
-            self.lines[(*path, key)] = line
+                raise _at(key_node, f"The key {key!r} stands twice.")
+            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            self.columns[(*path, key)] = key_node.start_mark.column + 1
             made[key] = self.value(item, (*path, key), depth + 1)
         return made
+
+
+def _at(node: yaml.Node, why: str) -> BadYaml:
+    return BadYaml(node.start_mark.line + 1, why, node.start_mark.column + 1)

@@ -1,8 +1,17 @@
-"""Fixtures for every test."""
+"""Fixtures and marks for every test."""
 
 from pathlib import Path
 
 import pytest
+
+DATABASE = {"db", "transactional_db"}  # fixtures; who asks for one of them, or has the mark, touches the database
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches the database: it runs on PostgreSQL as well."""
+    for item in items:
+        if item.get_closest_marker("django_db") or DATABASE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.database)
 
 
 @pytest.fixture

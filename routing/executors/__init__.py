@@ -3,7 +3,7 @@
 A new kind of executor is one module with one class under ``@executor("name")``, imported below.
 """
 
-from routing.executors import command, python
+from routing.executors import celery_task, command, python
 from routing.executors.contract import (
     AgentFailed,
     BadInput,
@@ -35,6 +35,7 @@ __all__ = [
     "LimitExceeded",
     "TimedOut",
     "Unavailable",
+    "celery_task",
     "command",
     "error_from",
     "executor",

@@ -64,8 +64,16 @@ class ExecutorError(Exception):
         cls.kind, cls.retryable = kind, retryable
         _ERRORS[kind] = cls
 
-    def __init__(self, message: str, *, retryable: bool | None = None, detail: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        detail: Mapping[str, Any] | None = None,
+        retry_in_s: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.retry_in_s = retry_in_s  # the agent itself asks for another attempt after so long; None asks for nothing
         self.error: dict[str, Any] = {
             "kind": self.kind,
             "message": message,

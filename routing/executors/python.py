@@ -188,7 +188,7 @@ def call(found: Handler, context: Context, *, timeout_s: float) -> Any:
     except ExecutorError:
         raise
     except BaseException as error:  # whatever an agent raises ends its attempt, and nothing more
-        raise _failed(error) from error
+        raise failure(error) from error
     return as_json(output)
 
 
@@ -214,7 +214,8 @@ async def _attend(coroutine: Coroutine[Any, Any, Any], context: Context, timeout
         raise
 
 
-def _failed(error: BaseException) -> AgentFailed:
+def failure(error: BaseException) -> AgentFailed:
+    """Return how an attempt ends whose function raised ``error``: its text, its type, and the end of its traceback."""
     told = traceback.TracebackException.from_exception(error, limit=-FRAMES)
     _shorten(told)
     message = clean(next(iter(told.format_exception_only())).strip()[:1000])

@@ -289,7 +289,7 @@ class TestGet:
         assert {"command", "python"} <= set(names())
 
     def test_of_an_unknown_name_says_what_is_known(self) -> None:
-        with pytest.raises(Unavailable, match=r"'cobol'\. Known: command"):
+        with pytest.raises(Unavailable, match=r"'cobol'\. Known: celery, command"):
             get("cobol")
 
     def test_an_executor_fits_the_protocol(self) -> None:

@@ -287,3 +287,24 @@ class TestMismatch:
 
         assert found is not None
         assert len(found[1]) < 300
+
+
+class TestMisfits:
+    SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+
+    def test_tells_every_misfit_with_its_path_and_keyword(self) -> None:
+        found = payloads.misfits(self.SCHEMA, {"a": "x", "b": 1})
+
+        assert sorted((misfit.path, misfit.keyword) for misfit in found) == [
+            (("a",), "type"),
+            (("b",), "additionalProperties"),
+        ]
+        assert payloads.misfits(self.SCHEMA, {"a": 1}) == []
+
+    def test_stops_at_the_most_that_is_asked_for(self) -> None:
+        assert len(payloads.misfits(self.SCHEMA, {str(n): n for n in range(9)}, most=3)) == 3
+
+    def test_says_that_a_schema_cannot_be_followed(self) -> None:
+        (found,) = payloads.misfits({"$ref": "#/$defs/none"}, 1)
+
+        assert "cannot be followed" in found.words

@@ -45,6 +45,10 @@ def _fail(value: Any, ctx: Context) -> Any:
     raise AgentFailed("out of paper", retryable=True)
 
 
+def _fail_for_now(value: Any, ctx: Context) -> Any:
+    raise AgentFailed("come back", retryable=True, retry_in_s=7.5)
+
+
 def _break(value: Any, ctx: Context) -> Any:
     raise Unforeseen("odd")
 
@@ -75,7 +79,8 @@ def _replace(value: Any, ctx: Context) -> Any:
 
 
 DOINGS: dict[str, Callable[[Any, Context], Any]] = {
-    "echo": lambda value, ctx: value, "fail": _fail, "break": _break, "say": _say, "wait": _wait,
+    "echo": lambda value, ctx: value, "fail": _fail,
+    "fail_for_now": _fail_for_now, "break": _break, "say": _say, "wait": _wait,
     "retry": _retry, "replace": _replace, "nothing": lambda value, ctx: None, "odd": lambda value, ctx: {1, 2},
 }  # fmt: skip
 
@@ -186,6 +191,11 @@ class TestExecute:
 
         error = end(bus)["e"]
         assert (error["kind"], error["message"], error["retryable"]) == ("agent", "out of paper", True)
+
+    def test_reports_when_the_agent_wants_to_be_asked_again(self, bus: redis.Redis) -> None:
+        deliver(submit("fail_for_now"))
+
+        assert end(bus)["r"] == 7.5
 
     def test_survives_what_is_no_exception(self, bus: redis.Redis, worker: Runtime) -> None:
         deliver(submit("break"))

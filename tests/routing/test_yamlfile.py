@@ -41,6 +41,12 @@ class TestRead:
         assert found.line(("agents", 0, "labels", "gpu")) == 3
         assert found.line(("agents", 1, "capacity")) == 6
 
+    def test_knows_the_column_too(self) -> None:
+        found = read(TEXT)
+
+        assert found.column(("agents", 0, "labels", "gpu")) == 14
+        assert found.column(("agents", 9)) == found.column(("agents",)) == 1
+
     def test_gives_the_line_around_what_is_not_there(self) -> None:
         assert read(TEXT).line(("agents", 1, "executor", 5)) == 5
         assert read("").line(("agents",)) == 1
@@ -65,7 +71,7 @@ class TestRead:
             ("a: 1\nb: [1", 2, "expected"),
             ("a: 1\n\na: 2", 3, "The key 'a' stands twice."),
             ("a: 1\n? [x]\n: 2", 2, "A key is text."),
-            ("a: !!python/object:os.system x", 1, "could not determine a constructor"),
+            ("a: !!python/object:os.system x", 1, "is not understood; leave it out"),
             ("a: 1\n---\nb: 2", 2, "expected a single document"),
             ("a: &x [*x]", 1, "nested too deep"),
             ("[" * 3000, 1, "nested too deep"),

@@ -37,22 +37,21 @@ QUICK = (
     Step(name="makemigrations --check", command=(PYTHON, "manage.py", "makemigrations", "--check", "--dry-run")),
 )
 MYPY = Step(name="mypy --strict", command=(PYTHON, "-m", "mypy", *SOURCES))
-REST = Step(name="pytest", command=(*PYTEST, "-m", f"not ({WAITS})"))
+ROUTING = Step(name="pytest: routing", command=(*PYTEST, "tests/routing", "-m", f"not ({WAITS})"))
+REST = Step(name="pytest: the rest", command=(*PYTEST, "--ignore=tests/routing", "-m", f"not ({WAITS})"))
 WAITING = Step(name=f"pytest: {WAITS}", command=(*PYTEST, "-m", WAITS))
 # What depends on the database, once more on a PostgreSQL of its own; where there is none, it says so.
+TWICE = ("tests/routing", "tests/coordination", "tests/journeys/test_canvas.py")
 POSTGRES = Step(
     name="pytest on PostgreSQL",
-    command=(
-        *(PYTHON, "-m", "tests.postgres", *PYTEST, "tests/routing", "tests/journeys/test_canvas.py"),
-        *(f"--ignore=tests/routing/test_{n}.py" for n in ("broker", "decode", "fleet", "payloads", "policy", "pool")),
-        "--ignore-glob=*/test_executors_*.py",
-    ),
+    command=(PYTHON, "-m", "tests.postgres", *PYTEST, *TWICE, "-m", "database or journey"),
 )
-TRACKS = ((MYPY, REST, POSTGRES), (WAITING,))  # side by side: what keeps a core busy, and what waits
+TRACKS = ((ROUTING, POSTGRES), (MYPY, REST), (WAITING,))  # side by side; the last one hardly needs a core
 HELP = """usage: manage.py test [pytest's arguments]
 
 Without arguments: ruff, mypy --strict, makemigrations --check, then every test, and what depends on the database
-once more on PostgreSQL where that is installed. Two tracks run side by side; what the second says comes at the end.
+once more on PostgreSQL where that is installed. Three tracks run side by side; what the second and the third one say
+comes at the end.
 With arguments: pytest alone, with those arguments, e.g. manage.py test tests/routing -k lease
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 from django import template
 from django.utils import timezone
 
-from monitoring import words
+from routing import quantities
 
 register = template.Library()
 
@@ -38,19 +38,19 @@ def utc(value: datetime | str | None) -> str:
 def ago(value: datetime | str | None) -> str:
     """Return how long ago that was."""
     moment = _moment(value)
-    return words.duration((timezone.now() - moment).total_seconds()) if moment else "–"
+    return quantities.duration((timezone.now() - moment).total_seconds()) if moment else "–"
 
 
 @register.filter
 def until(start: datetime | None, end: datetime | None) -> str:
     """Return how long it is from ``start`` to ``end``, or to now; "–" if it has not begun."""
-    return "–" if not start else words.duration(((end or timezone.now()) - start).total_seconds())
+    return "–" if not start else quantities.duration(((end or timezone.now()) - start).total_seconds())
 
 
 @register.filter
 def percent(fraction: float | None) -> str:
     """Return 0..1 as per cent."""
-    return words.percent(fraction)
+    return quantities.percent(fraction)
 
 
 @register.filter

@@ -1,0 +1,77 @@
+"""What can go wrong at a door of coordination. As in ``routing.errors``, a class's docstring is its message."""
+
+from __future__ import annotations
+
+from routing.errors import RoutingError
+
+
+class BadWorkflow(RoutingError):
+    """The workflow cannot be used: {why}"""
+
+    kind, status = "bad-workflow", 422
+
+
+class NoSuchWorkflow(RoutingError):
+    """There is no workflow {name!r}{version}. Known: {known}."""
+
+    kind, status = "no-such-workflow", 404
+
+
+class WorkflowDisabled(RoutingError):
+    """The workflow {name!r} is disabled: no new run begins. Enable it, or ask who disabled it."""
+
+    kind, status = "workflow-disabled", 409
+
+
+class StaleVersion(RoutingError):
+    """The workflow {name!r} is at version {newest} by now, not {seen}. Look at what changed, and save again."""
+
+    kind, status = "stale-version", 409
+
+
+class NoSuchRun(RoutingError):
+    """There is no run {id}."""
+
+    kind, status = "no-such-run", 404
+
+
+class RunOver(RoutingError):
+    """The run is {state} already, so it cannot be asked to {verb}."""
+
+    kind, status = "run-over", 409
+
+
+class RunKeyReused(RoutingError):
+    """The idempotency key {key!r} was used for another run. Use a new key for new work."""
+
+    kind, status = "idempotency-key-reused", 422
+
+
+class NoSuchStep(RoutingError):
+    """The run has no step {step!r}. Its steps: {known}."""
+
+    kind, status = "no-such-step", 422
+
+
+class NoSuchApproval(RoutingError):
+    """There is no approval {id}."""
+
+    kind, status = "no-such-approval", 404
+
+
+class ApprovalClosed(RoutingError):
+    """The approval is {state} already{by}."""
+
+    kind, status = "approval-closed", 409
+
+
+class MayNotAnswer(RoutingError):
+    """{who} may not answer this approval. It is for {allowed}."""
+
+    kind, status = "may-not-answer", 403
+
+
+class AnswerMismatch(RoutingError):
+    """The answer does not suit the form: at {where}, {why}"""
+
+    kind, status = "answer-mismatch", 422

@@ -1,0 +1,16 @@
+"""Addresses of the pages of workflows, runs and approvals."""
+
+from django.urls import path
+
+from coordination import views
+
+urlpatterns = [
+    path("workflows", views.workflow_list, name="workflows"),
+    path("workflows/<str:name>", views.workflow, name="workflow"),
+    path("runs", views.run_list, name="runs"),
+    path("runs/<uuid:run_id>", views.run, name="run"),
+    path("runs/<uuid:run_id>/fork", views.fork, name="run-fork"),
+    path("runs/<uuid:run_id>/<str:verb>", views.ask, name="run-ask"),
+    path("approvals", views.approval_list, name="approvals"),
+    path("approvals/<uuid:approval_id>", views.answer, name="approval-answer"),
+]

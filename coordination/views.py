@@ -1,0 +1,248 @@
+"""The pages of workflows, runs and approvals, whole without JavaScript. They act through ``coordination.runs``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from coordination import drawing, forms, queries, run_page, runs, words, workflows
+from coordination.models import Approval, Run, RunState, Workflow
+from routing import payloads
+from routing.errors import RoutingError
+from routing.models import DEFAULT_TENANT, new_id
+
+CHANGE = "coordination.change_run"
+MAX_VERSIONS = 100
+DONE = {
+    "pause": "Pause asked for. What runs ends; nothing new begins.",
+    "resume": "Resume asked for.",
+    "cancel": "Cancel asked for. The run ends when its tasks have confirmed that they stopped.",
+    "retry": "Asked to try the failed steps again.",
+    "rerun": "Asked to run again from that step.",
+    "skip": "Asked to skip that step.",
+    "signal": "The signal is on its way.",
+}
+
+
+# ---- workflows ----------------------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def workflow_list(request: HttpRequest) -> HttpResponse:
+    """All workflows, with how much they run."""
+    return render(request, "coordination/workflows.html", {"rows": queries.workflow_rows()})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+@never_cache
+def workflow(request: HttpRequest, name: str) -> HttpResponse:
+    """One workflow and its versions; a POST starts a run of it and shows that."""
+    row = _workflow(request, name)
+    if request.method == "POST":
+        return _start(request, row)
+    return _workflow_page(request, row)
+
+
+def _workflow(request: HttpRequest, name: str) -> Workflow:
+    tenant = request.GET.get("tenant", DEFAULT_TENANT)
+    found = None if "\0" in name + tenant else Workflow.objects.filter(tenant_id=tenant, name=name).first()
+    if found is None:
+        raise Http404(f"There is no workflow called {name}. It may have another name by now.")
+    return found
+
+
+@permission_required(CHANGE, raise_exception=True)
+def _start(request: HttpRequest, row: Workflow) -> HttpResponse:
+    typed = request.POST.get("input", "")
+    try:
+        started = runs.start(
+            runs.Request(
+                workflow=row.name,
+                tenant=row.tenant_id or DEFAULT_TENANT,
+                input=_json(typed),
+                idempotency_key=request.POST.get("key") or None,
+                by=request.user.get_username(),
+            )
+        )
+    except RoutingError as error:
+        return _workflow_page(request, row, typed=typed, trouble=str(error), status=error.status)
+    return redirect("run", started.run.id)
+
+
+def _workflow_page(
+    request: HttpRequest, row: Workflow, *, typed: str | None = None, trouble: str = "", status: int = 200
+) -> HttpResponse:
+    versions = list(row.versions.select_related("definition")[:MAX_VERSIONS])
+    asked = request.GET.get("version", "")
+    picked = next((version for version in versions if str(version.number) == asked), None)
+    version = picked or (versions[0] if versions else None)
+    graph = workflows.graph_of(version.definition) if version else None
+    context = {
+        "workflow": row,
+        "picture": run_page.picture(graph) if graph else None,
+        "mermaid": drawing.mermaid(graph) if graph else "",
+        "versions": versions,
+        "version": version,
+        "recent": queries.page_of_runs(workflow=row.name, tenant=row.tenant_id or "")[0][:10],
+        "typed": "{}" if typed is None else typed,
+        "key": new_id(),  # sent twice, the form still starts one run
+        "trouble": trouble,
+    }
+    return render(request, "coordination/workflow.html", context, status=status)
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def run_list(request: HttpRequest) -> HttpResponse:
+    """All runs, newest first, 50 a page; ``state``, ``workflow`` and ``before`` in the address."""
+    state, name = request.GET.get("state", ""), request.GET.get("workflow", "")
+    before = queries.parse_cursor(request.GET.get("before", ""))
+    rows, is_more = queries.page_of_runs(state=state, workflow=name, before=before)
+    filters = {key: value for key, value in (("state", state), ("workflow", name)) if value}
+    context = {
+        "runs": rows,
+        "states": RunState.values,
+        "workflows": sorted(set(Workflow.objects.values_list("name", flat=True)) | ({name} if name else set())),
+        "filters": filters,
+        "first": urlencode(filters),
+        "is_first": before is None,
+        "older": urlencode({**filters, "before": queries.cursor(rows[-1])}) if is_more else "",
+    }
+    return render(request, "coordination/runs.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """One run with its steps, and what can be asked of it."""
+    return render(request, "coordination/run.html", run_page.context(_run(run_id)))
+
+
+def _run(run_id: UUID) -> Run:
+    found = Run.objects.filter(id=run_id).select_related("definition").first()
+    if found is None:
+        raise Http404(f"There is no run {run_id}. Runs are deleted some time after their end.")
+    return found
+
+
+@require_POST
+@login_required
+@permission_required(CHANGE, raise_exception=True)
+def ask(request: HttpRequest, run_id: UUID, verb: str) -> HttpResponse:
+    """Ask the controller for something about the run, and show its page again."""
+    if verb not in DONE:
+        raise Http404(f"Nothing called {verb} can be asked of a run.")
+    row = _run(run_id)
+    by, reason = request.user.get_username(), request.POST.get("reason", "").strip()
+    try:
+        data = FACTS[verb](request.POST) if verb in FACTS else {}
+        payloads.check(reason, max_bytes=10_000, at="/reason")
+        runs.ask(row, runs.Kind(verb), by=by, reason=reason, **data)
+        messages.success(request, DONE[verb])
+    except RoutingError as error:
+        messages.error(request, str(error))
+    return redirect("run", run_id)
+
+
+@require_POST
+@login_required
+@permission_required(CHANGE, raise_exception=True)
+def fork(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Begin a new run at a step of this one, which stays as it is, and show the new one."""
+    row, edited = _run(run_id), request.POST.get("input", "").strip()
+    try:
+        made = runs.fork(
+            row,
+            step=request.POST.get("step", ""),
+            by=request.user.get_username(),
+            input=_json(edited),
+            has_input=bool(edited),
+        )
+    except RoutingError as error:
+        messages.error(request, str(error))
+        return redirect("run", run_id)
+    messages.success(request, "This is the new run. The one it came from stays as it was.")
+    return redirect("run", made.id)
+
+
+def _json(text: str) -> Any:
+    """Return the value of a JSON box, None of an empty one. Raises a ``RoutingError``."""
+    return payloads.loads(text, max_bytes=settings.A2A_MAX_INPUT_BYTES) if text.strip() else None
+
+
+def _rerun(posted: Mapping[str, str]) -> dict[str, Any]:
+    edited = posted.get("input", "")
+    data: dict[str, Any] = {"step": posted.get("step", "")}
+    return data | {"input": _json(edited)} if edited.strip() else data
+
+
+FACTS: dict[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
+    "cancel": lambda posted: {"compensate": posted.get("compensate") == "yes"},
+    "skip": lambda posted: {"step": posted.get("step", "")},
+    "rerun": _rerun,
+    "signal": lambda posted: {"name": posted.get("name", ""), "payload": _json(posted.get("payload", ""))},
+}
+
+
+# ---- approvals ----------------------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def approval_list(request: HttpRequest) -> HttpResponse:
+    """What people are asked, and what they answered."""
+    return _inbox(request)
+
+
+def _inbox(request: HttpRequest, *, typed: dict[UUID, dict[str, str]] | None = None, status: int = 200) -> HttpResponse:
+    context = {
+        "questions": run_page.questions(queries.approvals(is_open=True), typed),
+        "closed": [(row, words.brief(row.answer)) for row in queries.approvals(is_open=False)],
+    }
+    return render(request, "coordination/approvals.html", context, status=status)
+
+
+@require_POST
+@login_required
+@never_cache
+def answer(request: HttpRequest, approval_id: UUID) -> HttpResponse:
+    """Answer, and show the page that the answer was given on; the inbox with what was typed if it is refused."""
+    row = Approval.objects.filter(id=approval_id).first()
+    if row is None:
+        raise Http404(f"There is no approval {approval_id}.")
+    typed = {key: str(value) for key, value in request.POST.items()}
+    try:
+        value = forms.answer(row.schema, typed, max_bytes=settings.A2A_MAX_INPUT_BYTES)
+        runs.answer(
+            row,
+            value,
+            by=request.user.get_username(),
+            groups=list(request.user.groups.values_list("name", flat=True)),
+            is_operator=request.user.has_perm(CHANGE),
+        )
+    except RoutingError as error:
+        messages.error(request, f"{row.title}: {error}")
+        return _inbox(request, typed={row.id: typed}, status=error.status)
+    messages.success(request, f"Answered: {row.title}")
+    to = request.POST.get("next", "")
+    return redirect(to if url_has_allowed_host_and_scheme(to, {request.get_host()}) else "approvals")
