@@ -198,8 +198,8 @@ def _version(workflow: int, number: str) -> WorkflowVersion:
 
 def source_lines(old: WorkflowVersion, new: WorkflowVersion) -> list[str]:
     """Return the unified diff of two versions' sources, [] if they say the same."""
-    sources = [workflows.source_of(version.definition).splitlines() for version in (old, new)]
-    return list(difflib.unified_diff(*sources, f"v{old.number}", f"v{new.number}", lineterm=""))
+    before, after = (workflows.source_of(version.definition).splitlines() for version in (old, new))
+    return list(difflib.unified_diff(before, after, f"v{old.number}", f"v{new.number}", lineterm=""))
 
 
 @admin.register(Run)
