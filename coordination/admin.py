@@ -49,7 +49,7 @@ class WorkflowForm(RowForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         last = newest(self.instance) if self.instance.pk else None
-        self.initial.setdefault("source", last.definition.source if last else EXAMPLE)
+        self.initial.setdefault("source", workflows.source_of(last.definition) if last else EXAMPLE)
         self.initial.setdefault("seen", last.number if last else None)
 
     def clean(self) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def _version(workflow: int, number: str) -> WorkflowVersion:
 
 def source_lines(old: WorkflowVersion, new: WorkflowVersion) -> list[str]:
     """Return the unified diff of two versions' sources, [] if they say the same."""
-    sources = (old.definition.source.splitlines(), new.definition.source.splitlines())
-    return list(difflib.unified_diff(*sources, f"v{old.number}", f"v{new.number}", lineterm=""))
+    before, after = (workflows.source_of(version.definition).splitlines() for version in (old, new))
+    return list(difflib.unified_diff(before, after, f"v{old.number}", f"v{new.number}", lineterm=""))
 
 
 @admin.register(Run)

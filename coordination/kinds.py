@@ -157,8 +157,8 @@ class Steps:
         elif fact.state == "completed":
             step.agent, step.attempt = fact.agent, fact.attempt
             self.end(run, number, "completed", now, output=fact.output)
-        elif run.closing and fact.state == "canceled":
-            self.end(run, number, "canceled", now)
+        elif run.closing and (fact.state == "canceled" or (_ask(definition).fallback and not step.fallback)):
+            self.end(run, number, "canceled", now)  # the second skill is asked no more, so it has not failed for good
         else:
             step.agent, step.attempt = fact.agent, fact.attempt
             if not self._fall_back(run, number, definition, step, fact, now):

@@ -64,8 +64,8 @@ class Maps:
             self._leave(live, item)
             live.outputs[item], live.done = fact.output, live.done + 1
             self._row(run, number, item, "completed", output=fact.output)
-        elif run.closing and fact.state == "canceled":
-            self._leave(live, item)  # as it was asked to: it counts as neither
+        elif run.closing and (fact.state == "canceled" or (_parts(run, number)[0].fallback and place.use == "step")):
+            self._leave(live, item)  # as it was asked to, or before it had failed for good: it counts as neither
             self._row(run, number, item, "canceled")
             return
         elif not self._fall_back(run, number, item, place, fact, now):

@@ -142,7 +142,9 @@ class Coordination:
     def _obey(self, command: RunCommand, now: float) -> list[Wish]:
         """Do what was asked of a run, which may have ended long ago."""
         run = str(command.run_id)
-        if run not in self._tenants:
+        if run in self._over:
+            return []  # its rows are not written yet: at the next look
+        if not self._engine.holds(run):
             rows = list(Run.objects.filter(id=command.run_id).select_related("definition"))
             if not rows or rows[0].accepted_at is None:
                 return []  # its run comes first

@@ -43,7 +43,7 @@ def context(run: Run) -> dict[str, Any]:
         "children": Run.objects.filter(forked_from=run.id).only("id").order_by("created_at")[:20],
         "input": shown(run.input),
         "output": shown(run.output),
-        "source": run.definition.source,
+        "source": workflows.source_of(run.definition),
     }
 
 

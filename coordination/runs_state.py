@@ -70,7 +70,7 @@ class LiveStep:
     @property
     def is_done(self) -> bool:
         """Return True if what follows counts it as completed."""
-        return self.state == "completed" or self.passed
+        return self.state in ("completed", "undoing", "undone") or self.passed  # whenever it is undone
 
 
 @dataclass(slots=True, eq=False)

@@ -94,6 +94,7 @@ def _workflow_page(
     context = {
         "workflow": row,
         "picture": run_page.picture(graph) if graph else None,
+        "source": workflows.source_of(version.definition) if version else "",
         "mermaid": drawing.mermaid(graph) if graph else "",
         "versions": versions,
         "version": version,

@@ -94,6 +94,11 @@ def graph_of(row: Definition) -> Graph:
     return _graph(row.checksum, row.source)
 
 
+def source_of(row: Definition) -> str:
+    """Return the definition as YAML, as people read and edit it."""
+    return definition.write(graph_of(row))
+
+
 @lru_cache(maxsize=KEPT_GRAPHS)
 def _graph(checksum: str, source: str) -> Graph:
     return definition.from_json(json.loads(source))

@@ -97,6 +97,26 @@ class TestSteps:
 
         assert (desk.state(run, "a"), desk.submit("b").input) == ("failed", "failed")
 
+    def test_that_need_all_before_them_to_complete_are_skipped_otherwise(self, desk: Desk) -> None:
+        run = desk.start(graph(task("a", on_error="continue"), task("b"), task("c", "a b", needs="completed")))
+        desk.done("b")
+
+        desk.fails("a")
+
+        assert (desk.state(run, "c"), desk.state(run)) == ("skipped", "completed")
+
+    def test_that_fail_late_let_the_others_end_first(self, desk: Desk) -> None:
+        run = desk.start(graph(task("a", on_error="fail_late"), task("b"), task("c", "b")))
+
+        desk.fails("a")
+        desk.done("b")
+        held = desk.state(run)
+        desk.done("c")
+
+        error = desk.rows.run(run).error
+        assert error is not None
+        assert (held, desk.state(run), error["step"]) == ("running", "failed", "a")
+
 
 class TestChoices:
     def test_skip_the_steps_of_other_cases(self, desk: Desk) -> None:
@@ -395,6 +415,18 @@ class TestFailure:
         assert (held, desk.state(run), desk.state(run, "b"), desk.state(run, "c")) == (
             "running", "failed", "completed", "waiting"
         )  # fmt: skip
+
+    def test_asks_no_fallback_any_more(self, desk: Desk) -> None:
+        run = desk.start(graph(task("a"), task("b", fallback="second"), mapped("m", [1, 2], fallback="second",
+                                                                              min_success=0.0)))  # fmt: skip
+        desk.fails("a")
+
+        desk.fails("b")
+        desk.fails("m", item=0)
+        desk.done("m", item=1)
+
+        assert [desk.state(run, step) for step in ("b", "m")] == ["canceled", "canceled"]
+        assert len(desk.all(e.Submit)) == 4
 
     def test_waits_half_a_minute_at_most_and_lists_who_refused(self, desk: Desk) -> None:
         run = desk.start(graph(task("a"), task("b")))

@@ -216,6 +216,18 @@ class TestAsk:
         with pytest.raises(errors.NoSuchStep, match="first, second"):
             runs.ask(run, runs.Kind.RERUN, by="ada", step="third")
 
+    def test_of_a_run_that_has_ended_is_possible_again_after_a_refusal(self, hands: Hands) -> None:
+        run = ended(begun(CHAIN, input={"n": 1}), hands)
+        refused = runs.ask(run, runs.Kind.RETRY, by="ada")
+        wait_until(lambda: RunCommand.objects.get(id=refused.id).refusal != "", "the refusal")
+
+        command = runs.ask(run, runs.Kind.RERUN, by="ada", step="second")
+        wait_until(lambda: RunCommand.objects.get(id=command.id).done_at is not None, "the command")
+
+        ended(run, hands)
+        assert RunCommand.objects.get(id=command.id).refusal == ""
+        assert len(hands.did) == 3
+
     def test_reruns_from_a_step_with_another_input(self, hands: Hands) -> None:
         run = ended(begun(CHAIN, input={"n": 1}), hands)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 from uuid import UUID, uuid5
@@ -23,7 +23,7 @@ from tests.simulation.reference import Result
 
 ROOT = "00000000-0000-4000-8000-000000000001"
 SOON_S, NEVER_S = 1_000.0, 1_000_000.0  # a limit that is met when somebody hangs, and one that never is
-STRICT: Any = ("fail", "compensate")
+STRICT: Any = ("fail", "compensate", "fail_late")
 LENIENT: Any = ("continue",) * 8 + STRICT
 
 
@@ -114,7 +114,8 @@ class Writer:
         if r.random() < 0.4:
             parts["undo"] = Ask(skill="undo", input={"of": f"{{{{ steps.{name}.output }}}}"})
         names = tuple(other.name for other in after)
-        return Step(name=name, kind=kind, after=names, when=when, on_error=on_error, **parts)
+        needs: Any = r.choice(("ended",) * 5 + ("completed",))
+        return Step(name=name, kind=kind, after=names, needs=needs, when=when, on_error=on_error, **parts)
 
     def _above(self, after: list[Step], before: list[Step]) -> list[Step]:
         by_name, found, waiting = {step.name: step for step in before}, {}, list(after)
@@ -136,8 +137,7 @@ class Writer:
         for _ in range(r.randint(1, 3)):
             when = self._condition(known) if known and r.random() < 0.8 else ""
             cases.append(Case(when=when, then=tuple(name for name in followers if r.random() < 0.6)))
-        return Step(name=step.name, kind="choice", after=step.after, when=step.when, on_error=step.on_error,
-                    undo=step.undo, cases=tuple(cases))  # fmt: skip
+        return replace(step, cases=tuple(cases))
 
     def _ref(self, known: list[Step], *path: str) -> Any:
         if not known:
