@@ -40,9 +40,9 @@ def measure(*, tasks: int, most_waiting: int) -> Iterator[Figure]:
         idle_us = Crowd(agents=agents, waiting=0, is_half_idle=True).cost_us(tasks)
         yield _figure(f"{agents:,} agents, half idle", idle_us)
     yield Figure(name="dearest where tasks wait", value=max(found.values()), unit="µs/task", aim=AIM_US)
+    yield from keys.measure(keys=min(KEYS, most_waiting), releases=tasks)
     flatness = max(found.values()) / min(found.values())
     yield Figure(name="dearest ÷ cheapest", value=flatness, unit="×", aim="≤ 1.20", is_ratio=True)
-    yield from keys.measure(keys=min(KEYS, most_waiting), releases=tasks)
 
 
 def _figure(name: str, cost_us: float) -> Figure:

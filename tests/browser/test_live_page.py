@@ -171,7 +171,7 @@ class TestTaskPage:
         ]
         controller.commit(*events)
         expect(page.locator('[data-part="story"]')).to_contain_text("Started")
-        expect(page.locator('[data-part="attempts"]')).to_contain_text("had the lowest score")
+        expect(page.locator('[data-part="attempts"]')).to_contain_text("expected 312 ms, 1.6 s sooner than ruff-slow")
 
         log = record(task, "log", level="info", message="<b>reading</b> 12 files")
         controller.commit(log, record(task, "progress", fraction=0.25, message="3 of 12 files"))
