@@ -38,7 +38,7 @@ _ALLOWED = _DOWN | {
 }  # fmt: skip
 _LISTS = {"multi_select_list": "a list in brackets", "multi_select_dict": "an object in braces"}
 _FRIENDLY = re.compile(
-    r"(?P<keep>'(?:[^'\\]|\\.)*+'|`(?:[^`\\]|\\.)*+`|\"(?:[^\"\\]|\\.)*+\")"
+    r"(?P<keep>'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<sign>==|!=|<=|>=|<|>)(?P<space>\s*)(?P<value>-?\d+(?:\.\d+)?(?![\w.])|(?:true|false|null)\b(?![\w.(\[-]))"
     r"|(?P<name>[A-Za-z_]\w*(?:-\w+)+)"
     r"|(?P<open>['\"`])"

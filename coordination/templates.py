@@ -23,8 +23,8 @@ MAX_CHARS = 500  # of one template
 MAX_FILLED = 4_000_000  # characters that the templates of one text may give
 OPEN = "{{"
 
-_TEMPLATE = re.compile(r"\{\{((?:[^{}\"]|\"(?:[^\"\\]|\\.)*+\"|\}(?!\}))*+)\}\}")
-_PART = re.compile(r"\.([^\W\d][\w-]*+)|\[(-?\d{1,6})\]|\[(\"(?:[^\"\\]|\\.)*+\")\]")
+_TEMPLATE = re.compile(r"\{\{((?:[^{}\"]|\"(?:[^\"\\]|\\.)*\"|\}(?!\}))*)\}\}")
+_PART = re.compile(r"\.([^\W\d][\w-]*)|\[(-?\d{1,6})\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
 _ROOT = re.compile(r"[a-z]+")
 
 
