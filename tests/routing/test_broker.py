@@ -65,11 +65,11 @@ class TestRing:
         assert bus.xlen(FACTS) < 1000
         assert told(bus)[0] == [{"k": "ring"}]
 
-    def test_says_when_there_are_only_tasks(self, bus: redis.Redis) -> None:
+    def test_says_when_there_are_only_tasks(self, bus: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(broker, "_bell", None)  # the one of earlier tests may still have to ring for them
         broker.ring_for_tasks()
 
-        wait_until(lambda: bus.xlen(FACTS), "the ring")
-        assert told(bus) == [[{"k": "ring", "w": "tasks"}]]
+        wait_until(lambda: [{"k": "ring", "w": "tasks"}] in told(bus), "the ring")
 
     def test_does_not_lose_other_news_among_many_tasks(self, bus: redis.Redis) -> None:
         for _ in range(100):
