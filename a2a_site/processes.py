@@ -1,5 +1,6 @@
 """The processes of one site: their commands, their environment, and how one sees that they are ready."""
 
+import dataclasses
 import http.client
 import json
 import secrets
@@ -56,7 +57,7 @@ def stages(site: Site) -> list[list[Spec]]:
     if site.standby:
         controllers.append(ours(site, environment, name="standby", command=manage(site, "controller")))
     workers = [worker(site, environment, number) for number in range(1, site.workers + 1)]
-    return [first, controllers, workers, [web(site, environment)], *flower(site, environment)]
+    return [first, controllers, workers, [web(site, environment)], *flower(site, environment), *beat(site, environment)]
 
 
 def environment_of(site: Site) -> dict[str, str]:
@@ -199,6 +200,26 @@ def flower(site: Site, environment: Mapping[str, str]) -> list[list[Spec]]:
         essential=False,
     )
     return [[spec]]
+
+
+def beat(site: Site, environment: Mapping[str, str]) -> list[list[Spec]]:
+    """Return Celery's beat as a stage of its own where a project has schedules for it, else nothing.
+
+    Schedules of workflows do not need it: the controller meets them.
+    """
+    if not has_periodic_tasks():
+        return []
+    command = celery(
+        "beat", "--scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "--pidfile=", "-l", "INFO"
+    )
+    return [[dataclasses.replace(ours(site, environment, name="beat", command=command), essential=False)]]
+
+
+def has_periodic_tasks() -> bool:
+    """Return True if a schedule of django-celery-beat is enabled, but for the one that beat makes for itself."""
+    from django_celery_beat.models import PeriodicTask
+
+    return bool(PeriodicTask.objects.filter(enabled=True).exclude(name="celery.backend_cleanup").exists())
 
 
 def flower_url(site: Site) -> str:

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "csp",
+    "django_celery_beat",
     "ninja",
     "routing",
     "coordination",

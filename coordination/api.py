@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query, Router, Status
 from ninja.params.functions import Header
 
-from coordination import definition, errors, runs, schemas, workflows
+from coordination import definition, errors, runs, schedule_api, schemas, workflows
 from coordination.models import Approval, Run, RunEvent, StepRun, StepTask, Workflow, WorkflowVersion, newest
 from routing import errors as routing_errors
 from routing.access import Needs, caller
@@ -20,6 +20,7 @@ from routing.models import Scope
 from routing.schemas import Key, Problem
 
 router = Router()
+router.add_router("", schedule_api.router)
 BASE = "/api/v1"
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 reads, writes = Needs(Scope.TASKS_READ), Needs(Scope.TASKS_WRITE)
@@ -96,7 +97,7 @@ def list_runs(request: HttpRequest, response: HttpResponse, query: Query[schemas
         address = f"{BASE}/runs?limit={query.limit}&cursor={cursor}"
         address += "".join(f"&{k}={v}" for k, v in query.model_dump(include={"state", "workflow"}).items() if v)
         response["Link"] = f'<{address}>; rel="next"'
-    return schemas.RunPage(runs=[_line(row) for row in shown], next=address)
+    return schemas.RunPage(runs=[schedule_api.line(row) for row in shown], next=address)
 
 
 @router.get("/runs/{uuid:run_id}", auth=reads, response={200: schemas.RunOut, **REFUSALS})
@@ -163,7 +164,12 @@ def rerun(
         return _ask(request, run_id, Kind.RERUN, wish.reason, step=wish.step, **given)
     who = caller(request)
     made = runs.fork(
-        runs.find(who.tenant, run_id), step=wish.step, by=who.name, input=wish.input, has_input=bool(given)
+        runs.find(who.tenant, run_id),
+        step=wish.step,
+        by=who.name,
+        reason=wish.reason,
+        input=wish.input,
+        has_input=bool(given),
     )
     return Status(201, _run(made))
 
@@ -220,10 +226,6 @@ def _version(row: Any) -> schemas.VersionOut:
         workflow=row.workflow.name, version=row.number, checksum=row.definition_id, author=row.author, note=row.note,
         created_at=row.created_at, source=definition.write(workflows.graph_of(row.definition)),
     )  # fmt: skip
-
-
-def _line(row: Run) -> schemas.RunLine:
-    return schemas.RunLine(**{name: getattr(row, name) for name in schemas.RunLine.model_fields})
 
 
 def _run(row: Run) -> schemas.RunOut:

@@ -16,8 +16,8 @@ Scope = Mapping[str, Any]
 class Templates(Protocol):
     """Fills templates in and decides conditions. Both may raise anything: the step that asked fails by it.
 
-    A scope is ``{"run": {"id", "input", "context"}, "steps": {name: {"output", "state", "error"}}}`` with the steps
-    that have ended, and for an item of a map ``item`` beside them.
+    A scope is ``{"run": {"id", "input", "context", "due"}, "steps": {name: {"output", "state", "error"}}}`` with the
+    steps that have ended, and for an item of a map ``item`` beside them.
     """
 
     def fill(self, value: Any, scope: Scope) -> Any:

@@ -75,3 +75,21 @@ class AnswerMismatch(RoutingError):
     """The answer does not suit the form: at {where}, {why}"""
 
     kind, status = "answer-mismatch", 422
+
+
+class BadSchedule(RoutingError):
+    """The schedule cannot be kept: {why}"""
+
+    kind, status = "bad-schedule", 422
+
+
+class NoSuchSchedule(RoutingError):
+    """There is no schedule {name!r}. Known: {known}."""
+
+    kind, status = "no-such-schedule", 404
+
+
+class BadBackfill(RoutingError):
+    """No backfill: {why}"""
+
+    kind, status = "bad-backfill", 422

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from routing import payloads
@@ -59,6 +60,15 @@ def form(schema: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> F
     if fields is None:
         return Form(kind="json", value=typed.get(WHOLE, ""))
     return Form(kind="fields", fields=fields)
+
+
+def moment(text: str) -> datetime:
+    """Return the time that was typed, in UTC unless it says otherwise. Raises ``BadInput``."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(why=f"{text[:40]!r} is no time. Write one such as 2026-01-31T12:00.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def answer(schema: Mapping[str, Any], posted: Mapping[str, str], *, max_bytes: int) -> Any:

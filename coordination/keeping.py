@@ -41,6 +41,7 @@ def spec_of(run: Run) -> RunSpec:
         parent_step=run.parent_step,
         depth=run.depth,
         overrides=run.overrides,
+        due=None if run.due is None else run.due.astimezone(dt.UTC).isoformat(),
     )
 
 

@@ -109,6 +109,9 @@ class Run(models.Model):
     overrides = models.JSONField(default=dict)
     seeds = models.JSONField(default=list, help_text="How steps had ended in the run that it was forked from.")
     forked_from = models.UUIDField(null=True)
+    reason = models.CharField(max_length=300, blank=True, help_text="Why it was made.")
+    schedule = models.BigIntegerField(null=True, help_text="That made it.")
+    due = models.DateTimeField(null=True, help_text="The schedule's time that it is for.")
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (NULLs do not collide)
     request_digest = models.CharField(max_length=64, blank=True)
     by = models.CharField(max_length=150, blank=True)
@@ -153,6 +156,8 @@ class Run(models.Model):
             models.Index(fields=["tenant", "workflow", "state"], name="run_of_workflow"),
             # Sub-runs of a run.
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="run_of_parent"),
+            # Does the last run of a schedule go on?
+            models.Index(fields=["schedule", "state"], condition=Q(schedule__isnull=False), name="run_of_schedule"),
             # Retention deletes by the time a run ended.
             models.Index(fields=["ended_at"], condition=Q(ended_at__isnull=False), name="run_ended"),
         ]
@@ -299,6 +304,7 @@ class RunCommand(models.Model):
         RETRY = "retry"
         SKIP = "skip"
         RERUN = "rerun"
+        FORK = "fork"
         SIGNAL = "signal"
         ANSWER = "answer"
 
@@ -322,6 +328,102 @@ class RunCommand(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.run_id}"
+
+
+class Schedule(models.Model):
+    """When runs of a workflow begin by themselves. Written by ``coordination.schedules`` alone."""
+
+    class Overlap(models.TextChoices):
+        SKIP = "skip", "skip the time"
+        QUEUE = "queue", "wait for its end"
+        ALLOW = "allow", "run beside it"
+
+    class CatchUp(models.TextChoices):
+        SKIP = "skip", "pass over them"
+        LATEST = "latest", "run once, for the latest"
+        ALL = "all", "run for each"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, default=DEFAULT_TENANT, related_name="schedules")
+    name = models.CharField(max_length=64, validators=[valid_name])
+    description = models.CharField(max_length=300, blank=True)
+    workflow = models.CharField(max_length=64, help_text="Its name; each run takes the newest version.")
+    input = models.JSONField(
+        null=True, blank=True, help_text="Of every run. In the workflow, {{ run.due }} is the time it is for."
+    )
+    priority = models.PositiveSmallIntegerField(null=True, blank=True, help_text="0 to 9; empty: the workflow's.")
+    cron = models.CharField(
+        max_length=100, blank=True, help_text="Minute, hour, day, month, weekday: 30 6 * * 1-5 is 06:30 on workdays."
+    )
+    every_s = models.FloatField(null=True, blank=True, help_text="Seconds from one time to the next, instead of cron.")
+    zone = models.CharField("time zone", max_length=64, default="UTC", help_text="Such as Europe/Berlin.")
+    overlap = models.CharField(
+        max_length=8, choices=Overlap.choices, default=Overlap.SKIP, help_text="When the run before it goes on."
+    )
+    catch_up = models.CharField(
+        max_length=8, choices=CatchUp.choices, default=CatchUp.LATEST, help_text="Times missed while all was down."
+    )
+    catch_up_s = models.FloatField(default=86400.0, help_text="Seconds; what was missed longer ago is passed over.")
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    changed_by = models.CharField(max_length=150, blank=True, editable=False)
+
+    after = models.DateTimeField(default=timezone.now, editable=False, help_text="Times until then are settled.")
+    held = models.DateTimeField(null=True, editable=False, help_text="The first time that waits for the last run.")
+    next_at = models.DateTimeField(null=True, editable=False, help_text="When to look at it again.")
+    trouble = models.CharField(max_length=300, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["tenant", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="schedule_once"),
+            models.CheckConstraint(
+                condition=(Q(cron="") & Q(every_s__gt=0)) | (~Q(cron="") & Q(every_s__isnull=True)),
+                name="schedule_cron_or_distance",
+            ),
+            models.CheckConstraint(condition=Q(overlap__in=["skip", "queue", "allow"]), name="schedule_overlap_known"),
+            models.CheckConstraint(condition=Q(catch_up__in=["skip", "latest", "all"]), name="schedule_catch_up_known"),
+        ]
+        # The controller: which one is due first.
+        indexes = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="schedule_next")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ScheduleTime(models.Model):
+    """What became of one of a schedule's times."""
+
+    class Cause(models.TextChoices):
+        TIME = "time"
+        BACKFILL = "backfill"
+        HAND = "hand"
+
+    class Outcome(models.TextChoices):
+        STARTED = "started"
+        SKIPPED = "skipped"
+        MISSED = "missed"
+        REFUSED = "refused"
+
+    schedule = models.ForeignKey(Schedule, models.CASCADE, related_name="times")
+    due = models.DateTimeField()
+    at = models.DateTimeField(default=timezone.now, help_text="When it was settled.")
+    cause = models.CharField(max_length=8, choices=Cause.choices)
+    outcome = models.CharField(max_length=8, choices=Outcome.choices)
+    why = models.CharField(max_length=300, blank=True)
+    run = models.UUIDField(null=True)
+    by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["schedule", "due", "cause"], name="scheduletime_once"),
+            models.CheckConstraint(
+                condition=Q(outcome__in=["started", "skipped", "missed", "refused"]), name="scheduletime_outcome_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["schedule", "-at"], name="scheduletime_newest")]  # its page
+
+    def __str__(self) -> str:
+        return f"{self.schedule_id} {self.due} {self.outcome}"
 
 
 def newest(workflow: Workflow) -> WorkflowVersion | None:

@@ -62,6 +62,7 @@ class RunSpec:
     parent_step: str = ""
     depth: int = 0  # of runs above it
     overrides: Mapping[str, Any] = field(default_factory=dict)  # step → input in place of its template
+    due: str | None = None  # the time of a schedule that it is for, ISO 8601 in UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

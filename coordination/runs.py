@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +49,9 @@ class Request:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[Mapping[str, Any]] = ()
     forked_from: UUID | None = None
+    reason: str = ""
+    schedule: int | None = None
+    due: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,9 @@ def row_of(request: Request, digest: str = "") -> Run:
         overrides=dict(request.overrides),
         seeds=list(request.seeds),
         forked_from=request.forked_from,
+        reason=request.reason[:MAX_REASON],
+        schedule=request.schedule,
+        due=request.due,
         idempotency_key=request.idempotency_key,
         request_digest=digest,
         by=request.by[:150],
@@ -172,10 +179,10 @@ def ask(run: Run, kind: RunCommand.Kind, *, by: str, reason: str = "", **data: A
     return command
 
 
-def fork(run: Run, *, step: str, by: str, input: Any = None, has_input: bool = False) -> Run:
+def fork(run: Run, *, step: str, by: str, reason: str = "", input: Any = None, has_input: bool = False) -> Run:
     """Return a new run of the same graph that begins at ``step``, with what came before it as it ended in ``run``.
 
-    The old run stays as it is.
+    The old run stays as it is, but for a line in what was asked of it.
     """
     _check_step(run, step)
     graph = workflows.graph_of(run.definition)
@@ -188,11 +195,16 @@ def fork(run: Run, *, step: str, by: str, input: Any = None, has_input: bool = F
     request = Request(
         graph=graph, input=run.input, tenant=run.tenant_id, priority=run.priority, context=run.context, by=by,
         overrides={**run.overrides, step: input} if has_input else run.overrides, seeds=seeds, forked_from=run.id,
+        reason=reason, due=run.due,
     )  # fmt: skip
     made = row_of(request)
     made.workflow, made.version, made.definition = run.workflow, run.version, run.definition
     with transaction.atomic():
         made.save(force_insert=True)
+        RunCommand.objects.create(
+            run_id=run.id, kind=Kind.FORK, data={"step": step, "made": str(made.id)}, by=by[:150],
+            reason=reason[:MAX_REASON], done_at=timezone.now(),
+        )  # fmt: skip
         transaction.on_commit(broker.ring)
     return made
 

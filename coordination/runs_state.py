@@ -175,7 +175,8 @@ class Book:
         run = self.runs[spec.id] = LiveRun(spec, plan, UUID(spec.id).bytes)
         run.steps = [None] * len(plan.counts)
         run.missing, run.left, run.ready = list(plan.counts), len(plan.counts), list(plan.first)
-        run.scope = {"run": {"id": spec.id, "input": spec.input, "context": spec.context}, "steps": {}}
+        about = {"id": spec.id, "input": spec.input, "context": spec.context, "due": spec.due}
+        run.scope = {"run": about, "steps": {}}
         return run
 
     def forget(self, run: LiveRun) -> None:

@@ -10,7 +10,8 @@ from ninja import Field, Schema
 from pydantic import ConfigDict, StrictBool, StrictInt, StrictStr
 
 from coordination.models import RunState, StepState
-from routing.schemas import MAX_PAGE, Key, Name
+from coordination.timetable import CatchUp, Overlap
+from routing.schemas import MAX_PAGE, Key, Moment, Name
 
 Reason = Annotated[StrictStr, Field(max_length=300)]
 StepName = Annotated[StrictStr, Field(min_length=1, max_length=100)]
@@ -79,6 +80,8 @@ class RunLine(Schema):
     error: dict[str, Any] | None
     parent: UUID | None
     forked_from: UUID | None
+    reason: str = Field(description="Why it was made.")
+    due: datetime | None = Field(description="The time of a schedule that it is for.")
     context: UUID | None
     created_at: datetime
     started_at: datetime | None
@@ -217,3 +220,77 @@ class AnswerIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     answer: Any
+
+
+class ScheduleIn(Schema):
+    """A schedule as it should be. What is left out has its default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow: Name
+    description: Reason = ""
+    input: Any = None
+    priority: StrictInt | None = Field(None, ge=0, le=9, description="Else the workflow's.")
+    cron: Annotated[StrictStr, Field(max_length=100)] = Field("", description="Or every_s.")
+    every_s: float | None = Field(None, strict=True, description="Seconds from one time to the next, or cron.")
+    zone: Annotated[StrictStr, Field(max_length=64)] = Field("UTC", description="IANA's name of the time zone.")
+    overlap: Overlap = Field(Overlap.SKIP, description="When the run before it goes on.")
+    catch_up: CatchUp = Field(CatchUp.LATEST, description="Times missed while all was down.")
+    catch_up_s: float = Field(86400.0, strict=True, ge=0, description="Seconds; missed longer ago is passed over.")
+    enabled: StrictBool = True
+
+
+class ScheduleOut(ScheduleIn):
+    """A schedule, and when it comes next."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    words: str = Field(description="When it is due, as a sentence.")
+    next: list[datetime] = Field(description="The next five times; empty while it is off.")
+    held: datetime | None = Field(description="The first time that waits for the last run to end.")
+    trouble: str
+    changed_by: str
+    created_at: datetime
+
+
+class ScheduleList(Schema):
+    """All schedules of the caller's tenant."""
+
+    schedules: list[ScheduleOut]
+
+
+class ScheduleTimeOut(Schema):
+    """What became of one time."""
+
+    due: datetime
+    at: datetime
+    cause: str
+    outcome: str
+    why: str
+    run: UUID | None
+    by: str
+
+
+class ScheduleTimes(Schema):
+    """What became of a schedule's times, newest first."""
+
+    times: list[ScheduleTimeOut]
+
+
+class BackfillIn(Schema):
+    """A range of times, since <= time < until, all of them past."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Moment
+    until: Moment
+    dry_run: StrictBool = Field(False, description="Only say what would begin.")
+
+
+class BackfillOut(Schema):
+    """The times of the range: fresh ones for which a run begins, or would, and those that had one already."""
+
+    fresh: list[datetime]
+    known: list[datetime]
+    runs: list[UUID]

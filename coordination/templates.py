@@ -18,7 +18,7 @@ from coordination.problems import Path, listed
 
 ROOTS = ("steps", "run", "item")
 STEP_PARTS = ("output", "state", "error")  # what a template sees of a step
-RUN_PARTS = ("input", "id", "context")  # and of the run
+RUN_PARTS = ("input", "id", "context", "due")  # and of the run
 MAX_CHARS = 500  # of one template
 MAX_FILLED = 4_000_000  # characters that the templates of one text may give
 OPEN = "{{"

@@ -11,6 +11,8 @@ urlpatterns = [
     path("runs/<uuid:run_id>", views.run, name="run"),
     path("runs/<uuid:run_id>/fork", views.fork, name="run-fork"),
     path("runs/<uuid:run_id>/<str:verb>", views.ask, name="run-ask"),
+    path("schedules", views.schedule_list, name="schedules"),
+    path("schedules/<int:pk>", views.schedule, name="schedule"),
     path("approvals", views.approval_list, name="approvals"),
     path("approvals/<uuid:approval_id>", views.answer, name="approval-answer"),
 ]

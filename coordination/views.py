@@ -16,8 +16,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coordination import drawing, forms, queries, run_page, runs, words, workflows
-from coordination.models import Approval, Run, RunState, Workflow
+from coordination import drawing, forms, queries, run_page, runs, schedules, words, workflows
+from coordination.models import Approval, Run, RunState, Schedule, Workflow
 from routing import payloads
 from routing.errors import RoutingError
 from routing.models import DEFAULT_TENANT, new_id
@@ -175,6 +175,7 @@ def fork(request: HttpRequest, run_id: UUID) -> HttpResponse:
             row,
             step=request.POST.get("step", ""),
             by=request.user.get_username(),
+            reason=request.POST.get("reason", "").strip(),
             input=_json(edited),
             has_input=bool(edited),
         )
@@ -202,6 +203,81 @@ FACTS: dict[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
     "rerun": _rerun,
     "signal": lambda posted: {"name": posted.get("name", ""), "payload": _json(posted.get("payload", ""))},
 }
+
+
+# ---- schedules ----------------------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def schedule_list(request: HttpRequest) -> HttpResponse:
+    """All schedules, with when they come next."""
+    rows = [
+        {
+            "schedule": row,
+            "words": schedules.table(row).in_words(),
+            "next": next(iter(schedules.upcoming(row, 1)), None),
+        }
+        for row in Schedule.objects.order_by("name", "tenant")
+    ]
+    return render(request, "coordination/schedules.html", {"rows": rows})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+@never_cache
+def schedule(request: HttpRequest, pk: int) -> HttpResponse:
+    """One schedule, its next times, and what became of those before; a POST turns it, runs it, or fills a range."""
+    row = Schedule.objects.filter(pk=pk).first()
+    if row is None:
+        raise Http404("There is no such schedule. It may have been removed.")
+    if request.method == "POST":
+        return _turn_schedule(request, row)
+    return _schedule_page(request, row)
+
+
+@permission_required("coordination.change_schedule", raise_exception=True)
+def _turn_schedule(request: HttpRequest, row: Schedule) -> HttpResponse:
+    by, verb = request.user.get_username(), request.POST.get("verb", "")
+    try:
+        if verb in ("pause", "resume"):
+            schedules.set_enabled(row, enabled=verb == "resume", by=by)
+            messages.success(
+                request, "It begins runs again." if row.enabled else "It begins nothing until it is resumed."
+            )
+        elif verb == "run":
+            return redirect("run", schedules.run_now(row, by=by, key=request.POST.get("key", "")).pk)
+        else:
+            return _backfill(request, row, by)
+    except RoutingError as error:
+        messages.error(request, str(error))
+    return redirect("schedule", row.pk)
+
+
+def _backfill(request: HttpRequest, row: Schedule, by: str) -> HttpResponse:
+    """Count first; begin the runs when the counted range is sent again."""
+    since, until = (forms.moment(request.POST.get(end, "")) for end in ("since", "until"))
+    is_sure = request.POST.get("verb") == "backfill"
+    done = schedules.backfill(row, since, until, by=by, dry_run=not is_sure)
+    if is_sure:
+        messages.success(request, f"{len(done.made)} runs begin.")
+        return redirect("schedule", row.pk)
+    return _schedule_page(request, row, plan={"since": since, "until": until, "times": done})
+
+
+def _schedule_page(request: HttpRequest, row: Schedule, *, plan: dict[str, Any] | None = None) -> HttpResponse:
+    context = {
+        "schedule": row,
+        "words": schedules.table(row).in_words(),
+        "upcoming": schedules.upcoming(row, 10),
+        "times": row.times.order_by("-at", "-pk")[:50],
+        "workflow_address": queries.address(row.tenant_id or "", row.workflow),
+        "input": run_page.shown(row.input),
+        "plan": plan,
+        "key": f"schedule:{row.pk}:hand:{new_id()}",
+    }
+    return render(request, "coordination/schedule.html", context)
 
 
 # ---- approvals ----------------------------------------------------------------------------------------------------

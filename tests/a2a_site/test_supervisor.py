@@ -240,7 +240,7 @@ class TestOutput:
         job = spec("job", talk, once=True, ready_line="")
         scene.on_change = lambda: stop() if scene.supervisor.children[-1].state == "ended" else None
 
-        scene.run([], [job], on_ready=stop, grace_s=60)
+        scene.run([], [job], grace_s=60)
 
         assert scene.said("job") == [*map(str, range(20_000)), "no newline"]
 

@@ -1,0 +1,1 @@
+"""``a2amc``, the command line."""

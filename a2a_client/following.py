@@ -1,0 +1,59 @@
+"""Where a follower of events stands.  Pure: both clients feed it what the stream sends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TypedDict
+
+from a2a_client import errors
+from a2a_client.models import TERMINAL, Event
+
+SILENCE_S = 20.0  # the server sends a comment every few seconds; after so long the connection is dead
+RECONNECTS_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+class Request(TypedDict):
+    """What a stream is asked for with."""
+
+    headers: dict[str, str]
+    timeout: float  # seconds
+
+
+@dataclass(slots=True, kw_only=True)
+class Following:
+    """What has been seen of one task's events."""
+
+    after: int  # seq of the last event seen
+    timeout_s: float | None
+    began: float  # monotonic seconds
+    has_ended: bool = False
+    failures: int = 0  # in a row
+
+    def options(self) -> Request:
+        """Return how to ask for the events after the last one; so many seconds of silence end the connection."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after), "Cache-Control": "no-store"}
+        return {"headers": headers, "timeout": SILENCE_S if self.timeout_s is None else min(SILENCE_S, self.timeout_s)}
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the next connection."""
+        self.failures += 1
+        return RECONNECTS_S[min(self.failures, len(RECONNECTS_S)) - 1]
+
+    def take(self, kind: str, data: str) -> Event | None:
+        """Return the event, or None for what is none or was seen before."""
+        try:
+            event = Event.model_validate(json.loads(data))
+        except ValueError:
+            return None
+        self.failures = 0
+        if event.seq <= self.after:
+            return None
+        self.after = event.seq
+        self.has_ended = event.kind in TERMINAL
+        return event
+
+    def check(self, now: float) -> None:
+        """Raise ``TaskTimeout`` when the caller's patience is at its end."""
+        if self.timeout_s is not None and not self.has_ended and now - self.began > self.timeout_s:
+            raise errors.TaskTimeout(f"The task has not ended after {self.timeout_s:g} s. It goes on.")
