@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from django.db import DatabaseError
 
 from a2a_site import env, ports, redis_server
 from a2a_site.child import Spec
@@ -219,7 +220,10 @@ def has_periodic_tasks() -> bool:
     """Return True if a schedule of django-celery-beat is enabled, but for the one that beat makes for itself."""
     from django_celery_beat.models import PeriodicTask
 
-    return bool(PeriodicTask.objects.filter(enabled=True).exclude(name="celery.backend_cleanup").exists())
+    try:
+        return bool(PeriodicTask.objects.filter(enabled=True).exclude(name="celery.backend_cleanup").exists())
+    except DatabaseError:  # a new database: its tables are made while the first processes start
+        return False
 
 
 def flower_url(site: Site) -> str:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query, Router, Status
 from ninja.params.functions import Header
 
-from coordination import definition, errors, runs, schedule_api, schemas, workflows
+from coordination import context_api, definition, errors, runs, schedule_api, schemas, workflows
 from coordination.models import Approval, Run, RunEvent, StepRun, StepTask, Workflow, WorkflowVersion, newest
 from routing import errors as routing_errors
 from routing.access import Needs, caller
@@ -21,6 +21,7 @@ from routing.schemas import Key, Problem
 
 router = Router()
 router.add_router("", schedule_api.router)
+router.add_router("", context_api.router)
 BASE = "/api/v1"
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 reads, writes = Needs(Scope.TASKS_READ), Needs(Scope.TASKS_WRITE)

@@ -7,10 +7,15 @@ class CoordinationConfig(AppConfig):
     name = "coordination"
 
     def ready(self) -> None:
-        """Have runs decided, and schedules met, in the controller's commit."""
+        """Have runs decided and schedules met in the controller's commit, and let tasks share state."""
+        from coordination import runs
         from coordination.clock import Clock
         from coordination.reducer import Coordination
-        from routing import reducers
+        from coordination.sharing import Sharing
+        from routing import reducers, retention
+        from routing.executors import sharing
 
         reducers.register(self.name, Coordination)
         reducers.register(f"{self.name}.clock", Clock)
+        sharing.provide(Sharing)
+        retention.register(self.name, runs.delete_old)

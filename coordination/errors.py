@@ -93,3 +93,40 @@ class BadBackfill(RoutingError):
     """No backfill: {why}"""
 
     kind, status = "bad-backfill", 422
+
+
+class NoSuchKey(RoutingError):
+    """The context {context} has nothing under {key!r}."""
+
+    kind, status = "no-such-key", 404
+
+
+class Conflict(RoutingError):
+    """{key!r} is at version {version}, {base}, and its rule is to reject. Read it again, or write with its version."""
+
+    kind, status = "state-conflict", 409
+    tells = ("theirs", "yours", "version")
+
+
+class UnfitValue(RoutingError):
+    """{key!r} cannot be written so: {why}"""
+
+    kind, status = "unfit-value", 422
+
+
+class TooManyKeys(RoutingError):
+    """The context {context} has {most:,} keys already. Remove some, or keep several values under one key."""
+
+    kind, status = "too-many-keys", 422
+
+
+class LockTaken(RoutingError):
+    """{key!r} is held by {holder} until {until:%H:%M:%S}Z, unless that is renewed."""
+
+    kind, status = "lock-taken", 409
+
+
+class LockLost(RoutingError):
+    """{key!r} is not held with token {token}: it ran out or was let go, and may be somebody else's."""
+
+    kind, status = "lock-lost", 409

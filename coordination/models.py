@@ -426,6 +426,76 @@ class ScheduleTime(models.Model):
         return f"{self.schedule_id} {self.due} {self.outcome}"
 
 
+class ContextKey(models.Model):
+    """A value that the tasks of a context share. Written by ``coordination.state`` alone."""
+
+    class Rule(models.TextChoices):
+        REJECT = "reject"
+        LAST_WRITE = "last_write"
+        MERGE = "merge"
+        APPEND = "append"
+        MAX = "max"
+        MIN = "min"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_index=False)
+    context = models.UUIDField()
+    key = models.CharField(max_length=200)
+    value = models.JSONField(null=True)
+    version = models.PositiveIntegerField(help_text="Goes on when the key is removed and comes again.")
+    rule = models.CharField(max_length=10, choices=Rule.choices, default=Rule.REJECT)
+    is_there = models.BooleanField(default=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "context", "key"], name="contextkey_once"),
+            models.CheckConstraint(
+                condition=Q(rule__in=["reject", "last_write", "merge", "append", "max", "min"]),
+                name="contextkey_rule_known",
+            ),
+        ]
+        indexes = [models.Index(fields=["at"], name="contextkey_age")]  # retention
+
+    def __str__(self) -> str:
+        return f"{self.context} {self.key}"
+
+
+class ContextWrite(models.Model):
+    """One write of a key: what it made of it, and who did it."""
+
+    pk = models.CompositePrimaryKey("key_id", "version")
+    key = models.ForeignKey(ContextKey, models.CASCADE, related_name="writes", db_index=False)
+    version = models.PositiveIntegerField()
+    verb = models.CharField(max_length=8, help_text="put, patch or delete")
+    value = models.JSONField(null=True)
+    collided = models.BooleanField(default=False, help_text="The rule joined it with what was there.")
+    by = models.CharField(max_length=150)
+    task = models.UUIDField(null=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.key_id} v{self.version}"
+
+
+class ContextLock(models.Model):
+    """An advisory lock of a context. Free when ``expires_at`` is past. Written by ``coordination.locks`` alone."""
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="+", db_index=False)
+    context = models.UUIDField()
+    key = models.CharField(max_length=200)
+    token = models.PositiveBigIntegerField(help_text="Raised each time somebody gets it.")
+    holder = models.CharField(max_length=200)
+    since = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "context", "key"], name="contextlock_once")]
+        indexes = [models.Index(fields=["expires_at"], name="contextlock_expiry")]  # retention
+
+    def __str__(self) -> str:
+        return f"{self.context} {self.key} #{self.token}"
+
+
 def newest(workflow: Workflow) -> WorkflowVersion | None:
     """Return the workflow's newest version, None if it has none yet."""
     return workflow.versions.order_by(F("number").desc()).first()

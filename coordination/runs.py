@@ -19,12 +19,28 @@ from django.utils import timezone
 
 from coordination import definition, errors, workflows
 from coordination.graph import Graph
-from coordination.models import ENDED, Approval, Definition, Run, RunCommand, RunState, StepRun
+from coordination.models import (
+    ENDED,
+    Approval,
+    ContextKey,
+    ContextLock,
+    Definition,
+    MapItem,
+    Run,
+    RunCommand,
+    RunEvent,
+    RunState,
+    ScheduleTime,
+    SignalReceived,
+    StepRun,
+    StepTask,
+)
 from routing import broker, payloads
 from routing import errors as routing_errors
 from routing.models import DEFAULT_TENANT, new_id
 
 MAX_REASON = 300
+SLICE = 200  # runs deleted in one transaction
 Kind = RunCommand.Kind
 ALIVE_ONLY = frozenset({Kind.PAUSE, Kind.RESUME, Kind.CANCEL, Kind.SIGNAL, Kind.SKIP, Kind.ANSWER})
 
@@ -242,6 +258,25 @@ def active(tenant: str, workflow: str) -> int:
     """Return how many runs of the workflow have not ended."""
     rows = Run.objects.filter(tenant_id=tenant, workflow=workflow)
     return rows.exclude(state__in=ENDED).exclude(state=RunState.PENDING).count()
+
+
+def delete_old(border: datetime) -> int:
+    """Delete runs that ended before ``border`` with all that belongs to them, and return how many that were.
+
+    Sub-runs go with their own end. What a schedule notes of a time, and a context's state, go by their age.
+    """
+    deleted = 0
+    old = Run.objects.filter(ended_at__lt=border).order_by("ended_at").values_list("id", flat=True)
+    while ids := list(old[:SLICE]):
+        with transaction.atomic():
+            for model in (StepRun, MapItem, StepTask, RunEvent, Approval, SignalReceived, RunCommand):
+                model._default_manager.filter(run_id__in=ids).delete()
+            Run.objects.filter(id__in=ids).delete()
+        deleted += len(ids)
+    ScheduleTime.objects.filter(at__lt=border).delete()
+    ContextKey.objects.filter(at__lt=border).delete()
+    ContextLock.objects.filter(expires_at__lt=border).delete()
+    return deleted
 
 
 def _check_step(run: Run, step: str) -> None:

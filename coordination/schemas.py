@@ -9,6 +9,7 @@ from uuid import UUID
 from ninja import Field, Schema
 from pydantic import ConfigDict, StrictBool, StrictInt, StrictStr
 
+from coordination.merging import Rule
 from coordination.models import RunState, StepState
 from coordination.timetable import CatchUp, Overlap
 from routing.schemas import MAX_PAGE, Key, Moment, Name
@@ -294,3 +295,65 @@ class BackfillOut(Schema):
     fresh: list[datetime]
     known: list[datetime]
     runs: list[UUID]
+
+
+class KeyOut(Schema):
+    """A value that the tasks of a context share. Its ETag is ``"vN"`` with its version."""
+
+    key: str
+    value: Any
+    version: int
+    rule: Rule = Field(description="What happens when writers collide.")
+    at: datetime
+
+
+class WriteOut(Schema):
+    """One write of a key."""
+
+    version: int
+    verb: str
+    value: Any
+    collided: bool = Field(description="The rule joined it with what was there.")
+    by: str
+    task: UUID | None
+    at: datetime
+
+
+class WriteList(Schema):
+    """The writes of a key, newest first, at most 200."""
+
+    writes: list[WriteOut]
+
+
+class LockOut(Schema):
+    """An advisory lock that is held."""
+
+    key: str
+    token: int = Field(description="Larger than that of everyone who held it before.")
+    holder: str
+    since: datetime
+    expires_at: datetime
+
+
+class ContextOut(Schema):
+    """What belongs to a context."""
+
+    id: UUID
+    keys: list[KeyOut]
+    locks: list[LockOut]
+    tasks: list[UUID] = Field(description="The newest 100.")
+    runs: list[UUID] = Field(description="The newest 100.")
+
+
+class LockIn(Schema):
+    """For how long the lock is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lease_s: float = Field(30.0, strict=True, ge=1, le=3600)
+
+
+class LockRenewIn(LockIn):
+    """The lock that is held."""
+
+    token: StrictInt = Field(ge=1, le=2**62)

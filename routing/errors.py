@@ -10,6 +10,7 @@ class RoutingError(Exception):
 
     kind = "error"  # the last part of the problem's type URI
     status = 400  # HTTP status a door answers with
+    tells: tuple[str, ...] = ()  # fields that a problem's document holds as they are
 
     def __init__(self, *, pointer: str = "", **fields: Any) -> None:
         self.pointer = pointer  # JSON Pointer (RFC 6901) into the request, "" for the whole

@@ -86,7 +86,7 @@ def document(error: errors.RoutingError) -> dict[str, Any]:
     }
     if error.pointer:
         told["pointer"] = error.pointer
-    return told
+    return told | {name: error.fields[name] for name in error.tells}
 
 
 def of_validation_errors(found: Iterable[Mapping[str, Any] | ErrorDetails]) -> dict[str, Any]:

@@ -43,6 +43,6 @@ def settle_call(command_id: str) -> None:
 @shared_task(name="routing.delete_old", ignore_result=True)
 def delete_old() -> None:
     """Delete what is older than the retention time."""
-    from routing import ledger
+    from routing import retention
 
-    ledger.delete_old()
+    retention.delete_old()

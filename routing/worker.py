@@ -26,6 +26,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from routing import broker, celery_task, errors, executors, payloads, registry
 from routing.artifacts import Store, safe_name
+from routing.executors import sharing
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ HEADERS = (
 )  # of a Celery message (protocol 2)
 
 
-class Flight:
+class Flight(sharing.Shares):
     """One attempt that this process is running; what executors see as their context."""
 
     def __init__(self, runtime: Runtime, facts: Mapping[str, Any], value: Any) -> None:

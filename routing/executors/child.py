@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from routing.executors import python
 from routing.executors.contract import ExecutorError
+from routing.executors.sharing import Shares
 
 
 class Wire:
@@ -49,7 +50,7 @@ class Wire:
         return self._replies.get()
 
 
-class ChildContext:
+class ChildContext(Shares):
     """The ``Context`` a handler sees in the child process."""
 
     def __init__(self, wire: Wire, order: dict[str, Any]) -> None:

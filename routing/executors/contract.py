@@ -50,6 +50,8 @@ class Context(Protocol):
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep ``data`` (a str is text, a Path a file) and return its name, sha256, size and media_type."""
 
+    # Where the context is a worker's there are ``state`` and ``lock`` too: see ``routing.executors.sharing``.
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` at most once, from another thread when cancel is asked, or at once if it already was."""
 

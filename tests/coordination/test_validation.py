@@ -62,7 +62,7 @@ class TestProblems:
             ([task("a", input="{{ steps.a.output }}")], "a step cannot look at itself."),
             ([task("a", input="{{ steps.b.output }}")], "steps.b.output: there is no step 'b'."),
             ([task("a"), task("b", "a", input="{{ steps.a.result }}")], "of a step there are 'output', 'state'"),
-            ([task("a", input="{{ run.user }}")], "of the run there are 'input', 'id', 'context'."),
+            ([task("a", input="{{ run.user }}")], "of the run there are 'input', 'id', 'context', 'due'."),
             ([task("a", input="{{ item }}")], "There is an item only in what a map asks for"),
             ([task("a", input=["{{ x }}"])], "it begins with steps, run or item."),
             ([task("a", when="run.input.x = 1")], "steps.a.when: "),

@@ -54,3 +54,30 @@ new.rename(asked["pids"])
 child.wait()
 """
 ARGV = [sys.executable, "-c", PROGRAM]
+
+
+@handler("journey-share", skills=("share",), capacity=4)
+def share(value: Any, ctx: Any) -> Any:
+    """Raise the context's ``count`` as often as told, without and with the lock, and tell the lock's tokens."""
+    tokens = []
+    for _ in range(value["times"]):
+        ctx.state.put("seen", ctx.attempt, rule="append")
+        with ctx.lock("count") as lock:
+            tokens.append(lock.token)
+            ctx.state.put("count", ctx.state.get("count", 0) + 1, rule="last_write", lock=lock)
+    return {"tokens": tokens}
+
+
+@handler("journey-share-apart", skills=("share-apart",), isolated=True)
+def share_apart(value: Any, ctx: Any) -> Any:
+    """As ``share``, in a process of its own."""
+    return share(value, ctx)
+
+
+@handler("journey-keep", skills=("keep",))
+def keep(value: Any, ctx: Any) -> Any:
+    """Hold the lock until killed, as ``stick``; a second attempt tells its token."""
+    with ctx.lock("kept", lease_s=3.0, wait_s=30.0) as lock:
+        if ctx.attempt == 1:
+            stick(value, ctx)
+        return {"token": lock.token}
