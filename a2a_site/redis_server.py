@@ -92,6 +92,7 @@ def configuration(directory: Path, socket: Path) -> str:
         f"dir {_quoted(directory)}",
         "daemonize no",
         'logfile ""',
+        "hz 100",  # how often it looks whose waiting is over: ten times a second would be late for timers
         "appendonly yes",
         "appendfsync everysec",
         'save ""',

@@ -29,6 +29,7 @@ A2A_AGENT_MODULES = env.names("A2A_AGENT_MODULES")
 A2A_WORKERS = env.number("A2A_WORKERS", os.cpu_count() or 2, low=1, high=256)
 A2A_THREADS = env.number("A2A_THREADS", 16, low=1, high=1000)
 A2A_MAX_THREADS = env.number("A2A_MAX_THREADS", 128, low=1, high=1000)  # a worker's threads follow its agents' slots
+A2A_CELERY_TASKS = env.names("A2A_CELERY_TASKS")  # patterns of the project's own tasks that may be steps of workflows
 A2A_AGENTS = env.names("A2A_AGENTS")  # the only agents that this worker serves; empty: all
 A2A_FLOWER = env.flag("A2A_FLOWER", default=True)
 A2A_FLOWER_URL = env.text("A2A_FLOWER_URL")  # with user and password; set by the supervisor

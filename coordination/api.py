@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query, Router, Status
 from ninja.params.functions import Header
 
-from coordination import context_api, definition, errors, runs, schedule_api, schemas, workflows
+from coordination import context_api, definition, errors, live_canvas, runs, schedule_api, schemas, workflows
+from coordination.graph import Graph
 from coordination.models import Approval, Run, RunEvent, StepRun, StepTask, Workflow, WorkflowVersion, newest
 from routing import errors as routing_errors
 from routing.access import Needs, caller
@@ -69,7 +70,7 @@ def start_run(
         runs.Request(
             workflow=run.workflow,
             version=run.version,
-            graph=None if run.definition is None else workflows.checked(run.definition, who.tenant),
+            graph=_graph(run, who.tenant),
             input=run.input,
             tenant=who.tenant,
             priority=run.priority,
@@ -200,6 +201,15 @@ def answer_approval(request: HttpRequest, approval_id: UUID, given: schemas.Answ
         raise errors.NoSuchApproval(id=approval_id)
     command = runs.answer(row, given.answer, by=who.name)
     return Status(202, schemas.CommandOut(id=command.id, run=command.run_id, kind=command.kind))
+
+
+def _graph(run: schemas.RunIn, tenant: str) -> Graph | None:
+    """Return the graph that the run brings with it, None for a workflow by name. Raises ``BadWorkflow``."""
+    if sum(map(bool, (run.workflow, run.definition, run.canvas))) != 1:
+        raise errors.BadWorkflow(why="Give one of workflow, definition and canvas.")
+    if run.canvas is not None:
+        return live_canvas.checked(run.canvas, name="canvas")
+    return None if run.definition is None else workflows.checked(run.definition, tenant)
 
 
 # ---- shapes -------------------------------------------------------------------------------------------------------

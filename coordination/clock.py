@@ -39,6 +39,10 @@ class Clock:
         """Nothing that happens to tasks matters here."""
         return ()
 
+    def awaits(self, task: str) -> bool:
+        """Return False: no schedule looks at tasks."""
+        return False
+
     def due(self, now: float) -> Sequence[Wish]:
         """Note that the time has come."""
         if self._next is not None and self._next <= now:

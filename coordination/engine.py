@@ -87,6 +87,10 @@ class Engine:
         """Return True if the run is in flight here, or has been taken up for the next fact."""
         return run in self.book.runs
 
+    def awaits(self, task: str) -> bool:
+        """Return True if the task is one of a run in flight."""
+        return task in self.book.tasks
+
     # ---- facts --------------------------------------------------------------------------------------------------
 
     def _run_started(self, fact: e.RunStarted, now: float) -> None:

@@ -169,12 +169,16 @@ class Pen:
         _upsert(StepRun, [_step_model(row) for row in self._steps.values()], ("run", "step"))
         _upsert(MapItem, [_item_model(row) for row in self._items.values()], ("run", "step", "round", "item"))
         _upsert(SignalReceived, [_signal_model(row) for row in self._signals.values()], ("run", "id"))
-        StepTask.objects.bulk_create(self._tasks, ignore_conflicts=True)
-        RunEvent.objects.bulk_create(map(_event_model, self._events))
+        if self._tasks:
+            StepTask.objects.bulk_create(self._tasks, ignore_conflicts=True)
+        if self._events:
+            RunEvent.objects.bulk_create(map(_event_model, self._events))
         self._write_questions()
 
     def _write_questions(self) -> None:
-        Approval.objects.bulk_create([_approval(asked, tenant) for asked, tenant in self._asked], ignore_conflicts=True)
+        if self._asked:
+            fresh = [_approval(asked, tenant) for asked, tenant in self._asked]
+            Approval.objects.bulk_create(fresh, ignore_conflicts=True)
         for closed in self._closed:
             rows = Approval.objects.filter(run_id=UUID(closed.run), step=closed.step, round=closed.round)
             rows.filter(state=Approval.State.OPEN).update(state=closed.outcome)

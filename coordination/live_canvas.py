@@ -10,7 +10,7 @@ import celery
 from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
-from coordination import canvas
+from coordination import canvas, errors
 from coordination.graph import Graph
 from coordination.signatures import BadCanvas
 
@@ -18,6 +18,14 @@ from coordination.signatures import BadCanvas
 def graph(signature: Any, *, name: str) -> Graph:
     """Return the graph of a live signature, whose tasks this process has to know. Raises ``BadCanvas``."""
     return canvas.compile(as_json(signature), name=name, known=task_names())
+
+
+def checked(signature: Any, *, name: str) -> Graph:
+    """Return the graph of a live signature or of one in its JSON form. Raises ``BadWorkflow`` in words."""
+    try:
+        return graph(signature, name=name)
+    except BadCanvas as error:
+        raise errors.BadWorkflow(why=str(error), pointer="/canvas") from None
 
 
 def as_json(signature: Any) -> Any:

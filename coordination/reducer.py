@@ -89,6 +89,10 @@ class Coordination:
                 wishes += self._apply(fact, now)
         return wishes
 
+    def awaits(self, task: str) -> bool:
+        """Return whether the task is a step's."""
+        return self._engine.awaits(task)
+
     def due(self, now: float) -> Sequence[Wish]:
         """Let time pass."""
         return self._act(self._engine.due(now), now)
@@ -104,12 +108,16 @@ class Coordination:
     def write(self) -> None:
         """Write everything since the last commit."""
         now = timezone.now()
-        Run.objects.bulk_create(self._new_runs, ignore_conflicts=True)
-        Task.objects.bulk_create(self._new_tasks)
-        Run.objects.filter(id__in=self._accepted).update(accepted_at=now)
+        if self._new_runs:
+            Run.objects.bulk_create(self._new_runs, ignore_conflicts=True)
+        if self._new_tasks:
+            Task.objects.bulk_create(self._new_tasks)
+        if self._accepted:
+            Run.objects.filter(id__in=self._accepted).update(accepted_at=now)
         self._pen.write()
         done = [id for id, refusal in self._done.items() if not refusal]
-        RunCommand.objects.filter(id__in=done).update(done_at=now)
+        if done:
+            RunCommand.objects.filter(id__in=done).update(done_at=now)
         for id, refusal in self._done.items():
             if refusal:
                 RunCommand.objects.filter(id=id).update(done_at=now, refusal=refusal[:300])

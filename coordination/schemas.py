@@ -56,13 +56,14 @@ class WorkflowList(Schema):
 
 
 class RunIn(Schema):
-    """A run to start: of a workflow by name, or of a definition of its own."""
+    """A run to start: of a workflow by name, of a definition of its own, or of a Celery canvas."""
 
     model_config = ConfigDict(extra="forbid")
 
     workflow: Name = ""
     version: StrictInt | None = Field(None, ge=1, description="Of the workflow; else the newest.")
     definition: Annotated[StrictStr, Field(max_length=1_000_000)] | None = Field(None, description="YAML or JSON.")
+    canvas: dict[StrictStr, Any] | None = Field(None, description="A Celery canvas, as `dict(signature)` in JSON.")
     input: Any = None
     priority: StrictInt | None = Field(None, ge=0, le=9)
     context: UUID | None = None

@@ -38,7 +38,7 @@ LOOK_S = 0.5  # how often the ledger is looked into without a ring
 RENEW_S = 0.5  # how often the leader shows that it lives, when it has nothing to commit
 STALL_S = 1.0  # silence of our own that is longer is not held against anybody
 BUS_S = 1.0  # Redis has to answer within: the leader must not stand still longer than its lead lasts
-LINGER_S = 0.004  # news that nobody waits for may be so old when it is committed
+LINGER_S = (0.001, 0.001, 0.002)  # news that nobody waits for may be so old when it is committed, looked at again
 TRIM_S = 5.0
 CHECKPOINT_S = 0.2
 MARK_S = 1.0  # how often Redis is asked whether it still holds our data
@@ -226,9 +226,11 @@ class _Reign:
             if time.monotonic() - self._marked_at > MARK_S:
                 self._look_for_loss()
             entries = self._listen(self.position, wait_s)
-            give_up = time.monotonic() + LINGER_S
-            while entries and (left_s := give_up - time.monotonic()) > 0 and self._can_wait(entries):
-                entries += self._listen(entries[-1][0], left_s)
+            for pause_s in LINGER_S:
+                if not entries or not self._can_wait(entries):
+                    break
+                time.sleep(pause_s)  # Redis itself would end so short a wait only at its next tick, 0.1 s off
+                entries += self._listen(entries[-1][0], None)
             self._bus_is_up = True
             return entries
         except redis.RedisError as error:
@@ -236,17 +238,24 @@ class _Reign:
             self.controller.stopping.wait(0.2)
             return []
 
-    def _listen(self, position: str, wait_s: float) -> list[tuple[str, list[Any]]]:
-        """Return what stands in the stream after ``position``, as soon as there is anything."""
-        block_ms = max(1, int(wait_s * 1000))
-        answer = self.line.ask("XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", broker.FACTS, position)
+    def _listen(self, position: str, wait_s: float | None) -> list[tuple[str, list[Any]]]:
+        """Return what stands in the stream after ``position``, as soon as there is anything; None does not wait."""
+        block = () if wait_s is None else ("BLOCK", max(1, int(wait_s * 1000)))
+        answer = self.line.ask("XREAD", "COUNT", BATCH, *block, "STREAMS", broker.FACTS, position)
         found = answer[0][1] if answer else ()
         return [(entry_id.decode(), decode(_field(fields, b"e"))) for entry_id, fields in found]
 
     def _can_wait(self, entries: list[tuple[str, list[Any]]]) -> bool:
         """Return True if nobody waits for an agent: then starts and ends go into one commit with what comes soon."""
-        rung = any(isinstance(fact, broker.News) for _, facts in entries for fact in facts)
-        return not rung and len(entries) < BATCH and not self.fleet.is_pressed
+        if len(entries) >= BATCH or self.fleet.is_pressed:
+            return False
+        return not any(self._presses(fact) for _, facts in entries for fact in facts)
+
+    def _presses(self, fact: Any) -> bool:
+        """Return True if something begins with this: a new task, or what follows a task's end."""
+        if isinstance(fact, e.Finished):
+            return any(other.awaits(fact.task) for other in self.others)
+        return isinstance(fact, broker.News)
 
     def _answers(self) -> bool:
         try:

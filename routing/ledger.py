@@ -122,7 +122,8 @@ def commit(
                 raise Deposed
             failpoint("in_commit")
             for other in others:
-                other.write()
+                if other.has_news():
+                    other.write()
             recorded = [effect for effect in effects if isinstance(effect, e.Recorded)]
             if recorded:
                 _Pen(cursor).write(recorded)

@@ -41,6 +41,10 @@ class Reducer(Protocol):
         """Learn what happened to tasks."""
         ...
 
+    def awaits(self, task: str) -> bool:
+        """Return whether something begins when this task ends: then its end is not kept waiting for company."""
+        ...
+
     def due(self, now: float) -> Sequence[Wish]:
         """Let time pass."""
         ...

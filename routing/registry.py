@@ -39,6 +39,8 @@ MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000  # of one tenant
 MAX_ROW_BYTES = 1_000_000  # of what one row holds as JSON
 FRESH_S = 0.5  # so long a process trusts what it has read
 LAST_USED_STEP = timedelta(minutes=1)  # a key's last use is noted no finer than this
+CELERY_AGENT = "celery-tasks"  # the agent for a project's own Celery tasks
+CELERY_SKILL = "celery"  # and its skill
 KEY = re.compile(r"a2a_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 Problem = tuple[str, str]  # (field or "", what is wrong, in words)
@@ -452,6 +454,28 @@ def ensure_handlers() -> list[Agent]:
     there = set(Agent.objects.values_list("name", flat=True))
     missing = [handler for handler in executors.handlers() if handler.name not in there]
     return [_ensure_handler(handler) for handler in missing]
+
+
+def ensure_celery_tasks() -> Agent | None:
+    """Return the agent that runs the project's own Celery tasks, which ``A2A_CELERY_TASKS`` names by patterns.
+
+    None without any. Patterns that the agent has already are kept, so that several workers may name their own.
+    """
+    wanted: list[str] = list(settings.A2A_CELERY_TASKS)
+    if not wanted:
+        return None
+    ensure_tenant()
+    with transaction.atomic():
+        known = _lock(Agent, name=CELERY_AGENT, tenant_id=DEFAULT_TENANT)
+        patterns = sorted({*wanted, *(known.options.get("tasks") or () if known else ())})
+        return ensure_agent(
+            CELERY_AGENT,
+            skills=[newest_skill(DEFAULT_TENANT, CELERY_SKILL) or ensure_skill(CELERY_SKILL)],
+            executor="celery",
+            options={"tasks": patterns},
+            description="Runs the project's own Celery tasks as steps of workflows.",
+            capacity=settings.A2A_THREADS,
+        )
 
 
 def _ensure_handler(handler: executors.python.Handler) -> Agent:

@@ -161,6 +161,7 @@ class Runtime:
         self._consumer: Any = None
         self._beat_now = threading.Event()
         self._revision = -1
+        self._is_announced = False  # that this worker runs the project's own Celery tasks
         self._serves: frozenset[str] | None = None  # agents, as A2A_AGENTS names them; None for all
 
     # ---- one attempt --------------------------------------------------------------------------------------------
@@ -383,6 +384,9 @@ class Runtime:
     def _follow_registry(self) -> None:
         """Serve the queues of the agents that are registered now, or of those that A2A_AGENTS names."""
         close_old_connections()
+        if not self._is_announced:
+            registry.ensure_celery_tasks()
+            self._is_announced = True
         revision = registry.revision()
         if revision == self._revision:
             return

@@ -22,6 +22,20 @@ def work(value: Any, ctx: Context) -> Any:
     return {"task": ctx.task_id, "attempt": ctx.attempt}
 
 
+@handler("chaos-sum")
+def add(value: Any, ctx: Context) -> Any:
+    """Leave a trace, take ``seconds``, and return the sum of all numbers below ``of``: the same whoever does it."""
+    _leave_trace(ctx)
+    _sleep(float(_field(value, "seconds", 0.05)), ctx)
+    return _total(_field(value, "of", 0))
+
+
+def _total(value: Any) -> int:
+    if isinstance(value, list | dict):
+        return sum(map(_total, value.values() if isinstance(value, dict) else value))
+    return int(value or 0)
+
+
 @handler("chaos-stubborn")
 def stubborn(value: Any, ctx: Context) -> Any:
     """As ``work``, but never look whether somebody wants it to stop: it ends, and reports, late."""

@@ -64,6 +64,16 @@ class Customer:
         ids: list[str] = self._ask("chord", width=width, seconds=seconds)
         return ids
 
+    def begin(self, workflow: str, source: str = "") -> str:
+        """Return the id of a run of the workflow, after saving its source if one is given."""
+        run: str = self._ask("begin", workflow=workflow, source=source)
+        return run
+
+    def run(self, id: str) -> dict[str, Any]:
+        """Return what the ledger says of a run: state, output, steps, events, and what was done for its steps."""
+        found: dict[str, Any] = self._ask("run", id=id)
+        return found
+
     def load(self, per_s: float, *, seed: int, canvases: bool = True) -> None:
         """Begin to submit about ``per_s`` calls a second, single tasks and canvases."""
         self._ask("load", per_s=per_s, seed=seed, canvases=canvases)

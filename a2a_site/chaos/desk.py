@@ -26,6 +26,8 @@ import celery
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
+from coordination import runs, workflows
+from coordination.models import Run, RunEvent, StepRun, StepTask
 from routing import broker, celery_task, executors, ledger, lifecycle, registry
 from routing.models import TERMINAL, Attempt, Task, TaskEvent
 from routing.tasks import run_agent_task
@@ -40,13 +42,23 @@ AGENTS: tuple[tuple[str, str, str, int], ...] = (
     ("quick-2", "work", "chaos-work", 8),
     ("steady", "work", "chaos-work", 4),
     ("alone", "lone", "chaos-work", 4),
+    ("adder-1", "sum", "chaos-sum", 8),
+    ("adder-2", "sum", "chaos-sum", 8),
     ("mule", "stubborn", "chaos-stubborn", 4),
     ("talker", "chatty", "chaos-chatty", 4),
     ("breaker", "raise", "chaos-raise", 2),
     ("killer", "poison", "chaos-poison", 1),
 )  # name, skill, handler, capacity
-SKILLS = {"work": PATIENT, "lone": PATIENT, "stubborn": PATIENT, "chatty": PATIENT, "raise": 2, "poison": 3}
-LOOKS = frozenset({"tasks", "unended", "history"})  # may be asked again when the database ended the connection
+SKILLS = {
+    "work": PATIENT,
+    "lone": PATIENT,
+    "sum": PATIENT,
+    "stubborn": PATIENT,
+    "chatty": PATIENT,
+    "raise": 2,
+    "poison": 3,
+}
+LOOKS = frozenset({"tasks", "unended", "history", "run"})  # may be asked again when the database ended the connection
 ROW = ("state", "output", "max_attempts")
 T = TypeVar("T")
 
@@ -116,6 +128,35 @@ class Desk:
         with self._remembered(ids, "fan"):
             _insist(lambda: _as_one(celery.chain(first, celery.group(header), last)))
         return ids
+
+    def begin(self, workflow: str, source: str) -> str:
+        """Return the id of a run of the workflow, whose next version is the source unless that is empty."""
+        if source:
+            _insist(lambda: workflows.save(source))
+        run = uuid4()
+        _insist(lambda: runs.start(runs.Request(workflow=workflow, id=run, by="chaos")))
+        return str(run)
+
+    def run(self, id: str) -> dict[str, Any]:
+        """Return the ledger's word on a run: state, output, steps, and what was done for each of them."""
+        row = Run.objects.get(id=UUID(id))
+        done = StepTask.objects.filter(run_id=row.pk)
+        ids = list(done.values_list("task", flat=True))
+        ends = TaskEvent.objects.filter(task_id__in=ids, kind__in=TERMINAL)
+        events = RunEvent.objects.filter(run_id=row.pk).order_by("seq")
+        return {
+            "state": row.state,
+            "version": row.version,
+            "output": row.output,
+            "error": row.error,
+            "steps": list(StepRun.objects.filter(run_id=row.pk).order_by("step").values("step", "state", "output")),
+            "events": [(event.seq, event.kind, event.step, event.at.timestamp()) for event in events],
+            "done": [[each.step, each.item, each.use] for each in done],
+            "ends": list(ends.values_list("task_id", flat=True)),
+            "completed_attempts": list(
+                Attempt.objects.filter(task_id__in=ids, state="completed").values_list("task_id", flat=True)
+            ),
+        }
 
     @contextmanager
     def _remembered(self, ids: list[str], door: str) -> Iterator[None]:

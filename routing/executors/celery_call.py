@@ -95,8 +95,9 @@ def _task(name: str, allowed: Any) -> Any:
     """Return the registered task. Raises Unavailable."""
     if name.startswith(INTERNAL):
         raise Unavailable(f"{name} is not run as a step; it belongs to the machinery.", retryable=False)
-    if allowed is not None and not any(fnmatchcase(name, pattern) for pattern in allowed):
-        raise Unavailable(f"This agent does not run {name}; its option 'tasks' allows {', '.join(allowed)}.")
+    if not any(fnmatchcase(name, pattern) for pattern in allowed or ()):
+        says = f"allows {', '.join(allowed)}" if allowed else "names none yet"
+        raise Unavailable(f"This agent does not run {name}; its option 'tasks' {says}.", retryable=False)
     try:
         return celery.current_app.tasks[name]
     except LookupError:

@@ -5,8 +5,8 @@ for. The output is the task's result. The task runs in the worker's thread as Ce
 hooks and signals and with ``self.request`` (its ``id`` is the step's task, ``retries`` the attempts before this one);
 its result is stored nowhere but in the ledger. ``self.retry()`` is another attempt, after the countdown that it names.
 
-Options of the agent: ``tasks``, patterns of the names that may be run (``["shop.*"]``), all unless given. Celery's own
-tasks and those of this product are never run.
+Options of the agent: ``tasks``, patterns of the names that may be run (``["shop.*"]``); none unless given, for whoever
+may start a run could run any task of the project otherwise. Celery's own tasks and those of this product are never run.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def figures(bench: str) -> list[dict[str, Any]]:
 
 
 class TestBench:
-    @pytest.mark.parametrize("bench", ["durable", "latency", "chain", "routing", "decisions"])
+    @pytest.mark.parametrize("bench", ["durable", "latency", "chain", "workflows", "routing", "decisions"])
     def test_prints_a_json_line_a_figure_and_the_ratio_last(self, bench: str) -> None:
         lines = figures(bench)
 

@@ -30,7 +30,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the figures of the bench that was asked for."""
-    from tests.bench import chain, decisions, durable, latency, learning, routing, site
+    from tests.bench import chain, decisions, durable, latency, learning, routing, site, workflows
 
     tasks, rounds = options.tasks or 1000, options.rounds or 7
     steps = {"chain": min(50, tasks), "chord": min(100, tasks)}
@@ -38,6 +38,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "durable": lambda: durable.measure(tasks=tasks, rounds=rounds),
         "latency": lambda: latency.measure(seconds=options.seconds),
         "chain": lambda: chain.measure(steps=steps, rounds=rounds),
+        "workflows": lambda: workflows.measure(
+            scale=min(1.0, (options.tasks or 1000) / 1000), rounds=options.rounds or 5
+        ),
         "routing": lambda: routing.measure(
             tasks=options.tasks or 6000, rounds=options.rounds or 1, trace=options.trace
         ),
@@ -53,7 +56,8 @@ def arguments() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument(
-        "bench", choices=["durable", "latency", "chain", "memory", "start", "routing", "decisions", "learning"]
+        "bench",
+        choices=["durable", "latency", "chain", "workflows", "memory", "start", "routing", "decisions", "learning"],
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--tasks", type=int)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from coordination import runs
+from coordination import runs, workflows
 from coordination.models import Approval, Run, RunCommand
 from routing import registry
 from tests.coordination.test_runs import CHAIN, FAN
@@ -161,3 +161,31 @@ class TestApprovals:
 
     def test_of_nobody_is_not_found(self, bot: Program) -> None:
         assert bot.send("post", f"/approvals/{uuid4()}:answer", {"answer": True}).status_code == 404
+
+
+class TestCanvas:
+    def test_starts_a_run_of_a_canvas_in_its_json_form(self, bot: Program) -> None:
+        step = {"task": "routing.run_agent_task", "args": [], "kwargs": {"skill": "any"}, "options": {}}
+        canvas = {"task": "celery.chain", "args": [], "kwargs": {"tasks": [step, step]}, "options": {},
+                  "subtask_type": "chain", "immutable": False}  # fmt: skip
+
+        answer = bot.send("post", "/runs", {"canvas": canvas})
+
+        assert answer.status_code == 201, answer.content
+        assert len(workflows.graph_of(Run.objects.get().definition).steps) == 2
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"canvas": {"task": "nobody.knows", "args": [], "kwargs": {}, "options": {}}},
+            {"canvas": {"task": 7}},
+            {"canvas": {}},
+            {"canvas": {"task": "celery.chain"}, "workflow": "pair"},
+            {},
+        ],
+    )
+    def test_refuses_what_is_none(self, bot: Program, body: dict[str, Any]) -> None:
+        answer = bot.send("post", "/runs", body)
+
+        assert answer.status_code == 422
+        assert not Run.objects.exists()

@@ -84,7 +84,7 @@ def figures(trial: Trial) -> dict[str, object]:
     """Return how long recovery took in a trial, and how long submitting."""
     verdict = trial.verdict
     if verdict is None:
-        return {"fault": trial.name, "verdict": None}
+        return {"fault": trial.name, **(trial.figures or {"verdict": None})}
     return {
         "fault": trial.name,
         "tasks": verdict.tasks,

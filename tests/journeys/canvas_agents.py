@@ -48,3 +48,45 @@ def total(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(total, value))
     return int(value or 0)
+
+
+# ---- a project's own Celery tasks: steps of workflows, once A2A_CELERY_TASKS names them ----------------------------
+
+
+@celery.shared_task(name="shop.price")
+def price(item: str, times: int = 1) -> int:
+    """Return what it costs."""
+    return len(item) * times
+
+
+@celery.shared_task(name="shop.total")
+def shop_total(prices: list[int], tip: int = 0) -> int:
+    """Return the sum."""
+    return sum(prices) + tip
+
+
+@celery.shared_task(name="shop.unsteady", bind=True, max_retries=3)
+def unsteady(self: Any, value: Any) -> Any:
+    """Ask twice to be tried again."""
+    if self.request.retries < 2:
+        raise self.retry(countdown=0.1)
+    return {"value": value, "retries": self.request.retries}
+
+
+@celery.shared_task(name="shop.broken")
+def broken() -> None:
+    """Never succeed."""
+    raise ValueError("out of stock")
+
+
+@celery.shared_task(name="shop.slow")
+def slow(seconds: float) -> float:
+    """Take its time."""
+    time.sleep(seconds)
+    return seconds
+
+
+@celery.shared_task(name="vault.open")
+def vault_open() -> str:
+    """Must not be run: no pattern names it."""
+    return "open"

@@ -20,11 +20,13 @@ from a2a_site import env
 from a2a_site.celery import app
 from a2a_site.chaos.campaign import fresh_database
 from a2a_site.chaos.stack import Stack
+from coordination import errors, runs, start
+from coordination.models import Run, StepRun
 from routing import registry
 from routing.backend import AgentTaskFailed
-from routing.models import Attempt, Task, TaskState
+from routing.models import Agent, Attempt, Task, TaskState
 from routing.tasks import run_agent_task
-from tests.journeys.canvas_agents import SKILLS, SLOTS
+from tests.journeys.canvas_agents import SKILLS, SLOTS, broken, price, shop_total, slow, unsteady, vault_open
 from tests.private_redis import using_redis, wait_until
 
 pytestmark = pytest.mark.journey
@@ -43,6 +45,7 @@ def stack(django_db_blocker: Any) -> Iterator[Stack]:
     ):
         running = Stack(Path(home), workers=2, threads=4, database_url=url)
         running.environment["A2A_AGENT_MODULES"] += ",tests.journeys.canvas_agents"
+        running.environment["A2A_CELERY_TASKS"] = "shop.*"
         redis_url = running.environment["REDIS_URL"]
         name = dj_database_url.parse(url)["NAME"] if url else f"{home}/db.sqlite3"
         with django_db_blocker.unblock(), using_redis(redis_url), using_database(str(name)), running:
@@ -75,8 +78,8 @@ def register() -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_left(stack: Stack) -> Iterator[None]:
     """Every test ends without a task under way and without a slot taken."""
-    for table in (Task, Attempt):
-        table.objects.all().delete()
+    for table in (Task, Attempt, Run):
+        table._default_manager.all().delete()
     yield
     wait_until(lambda: is_idle(stack), "all slots to be free")
     assert not Attempt.objects.filter(state__in=["assigned", "working"]).exists()
@@ -225,3 +228,64 @@ def busiest(agent: str) -> int:
         now += step
         most = max(most, now)
     return most
+
+
+def ended(run: Run) -> Run:
+    """Return the run once it has ended."""
+    wait_until(lambda: Run.objects.filter(pk=run.pk, ended_at__isnull=False).exists(), f"{run} to end", patience_s=60)
+    return Run.objects.get(pk=run.pk)
+
+
+class TestOwnTasks:
+    """A project's own Celery tasks as steps of durable runs, on real workers."""
+
+    def test_are_announced_by_the_workers_for_the_patterns_they_were_given(self) -> None:
+        agent = Agent.objects.get(name="celery-tasks")
+
+        assert (agent.executor, agent.options) == ("celery", {"tasks": ["shop.*"]})
+
+    def test_run_in_a_chain_with_a_chord_and_agents_between_them(self) -> None:
+        canvas = chain(group(price.s("pear"), price.s("fig", times=2)), shop_total.s(tip=5), add({"n": 100}))
+
+        run = ended(start(canvas, name="shop"))
+
+        assert (run.state, run.output) == ("completed", 115)
+        assert {task.skill for task in Task.objects.all()} == {"celery", "canvas-add"}
+
+    def test_run_in_a_map(self) -> None:
+        run = ended(start(chord(price.chunks([("a",), ("bb",), ("ccc",)], 2).group(), shop_total.si([1, 2]))))
+
+        assert (run.state, run.output) == ("completed", 3)
+
+    def test_are_tried_again_when_they_ask_for_it(self) -> None:
+        run = ended(start(unsteady.s("x")))
+
+        assert run.output == {"value": "x", "retries": 2}
+        assert Attempt.objects.count() == 3
+
+    def test_fail_with_their_own_words(self) -> None:
+        run = ended(start(chain(broken.si(), price.si("never"))))
+
+        assert run.state == "failed"
+        assert "out of stock" in str(run.error)
+        assert not Task.objects.filter(input__task="shop.price").exists()
+
+    def test_are_not_run_unless_a_pattern_names_them(self) -> None:
+        run = ended(start(vault_open.s()))
+
+        assert run.state == "failed"
+        assert "does not run vault.open" in str(run.error)
+
+    def test_end_with_a_canceled_run(self) -> None:
+        run = start(chain(slow.si(1.0), price.si("never")))
+        wait_until(lambda: StepRun.objects.filter(run_id=run.pk, state="running").exists(), "the step to run")
+        runs.ask(run, runs.Kind.CANCEL, by="ann", reason="enough")
+
+        assert ended(run).state == "canceled"
+        assert not Task.objects.filter(input__task="shop.price").exists()
+
+    def test_that_nobody_knows_are_refused_at_the_door(self) -> None:
+        with pytest.raises(errors.BadWorkflow, match=r"shop\.nope"):
+            start(app.signature("shop.nope"))
+
+        assert not Run.objects.exists()

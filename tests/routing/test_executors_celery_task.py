@@ -87,7 +87,7 @@ def run(tmp_path: Path) -> Run:
     """Runs a call."""
 
     def start(call: Any, *, attempt: int = 1, **options: Any) -> Any:
-        wanted = replace(job(tmp_path, agent="celery", input=call, **options), attempt=attempt)
+        wanted = replace(job(tmp_path, agent="celery", input=call, **{"tasks": ["*"], **options}), attempt=attempt)
         return get("celery").run(wanted, Recording(call))
 
     return start
@@ -165,6 +165,7 @@ class TestRun:
     def test_runs_only_what_the_agent_may(self, run: Run) -> None:
         assert run({"task": "shop.add", "args": [1]}, tasks=["shop.*"]) == 1
         assert "allows other.*" in str(error_of(run, {"task": "shop.add", "args": [1]}, tasks=["other.*"]))
+        assert "names none yet" in str(error_of(run, {"task": "shop.add", "args": [1]}, tasks=[]))
 
     def test_does_not_begin_what_was_cancelled(self, tmp_path: Path) -> None:
         context = Recording({"task": "shop.add"})

@@ -48,6 +48,9 @@ class Sequel:
     def next_due(self) -> float | None:
         return None
 
+    def awaits(self, task: str) -> bool:
+        return True
+
     def has_news(self) -> bool:
         return bool(self.tasks)
 

@@ -12,14 +12,14 @@ from django.core.management.base import BaseCommand, CommandParser
 from a2a_site.management.commands.test import environment
 
 SIZES = ("tasks", "rounds", "seconds", "trace", "waiting")  # options that are passed on
-BENCHES = ("durable", "latency", "chain", "memory", "start", "routing", "decisions", "learning")
+BENCHES = ("durable", "latency", "chain", "workflows", "memory", "start", "routing", "decisions", "learning")
 
 
 class Command(BaseCommand):
     """Measures in a state directory of its own; the measuring is in tests/bench."""
 
     help = (
-        "Measure throughput, latency, canvases, memory and start, with ratios to bare Celery in the same run; "
+        "Measure throughput, latency, canvases, workflows, memory and start, with ratios to bare Celery in one run; "
         "how close routing comes to a scheduler that knows the future; and what a decision costs."
     )
     requires_system_checks = []
