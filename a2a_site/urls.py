@@ -7,9 +7,11 @@ from django.views.generic import RedirectView
 
 from a2a_site import flower_proxy
 from coordination.api import router as coordination
+from monitoring.api import router as monitoring
 from routing.api import api, urls
 
 api.add_router("", coordination)
+api.add_router("", monitoring)
 
 urlpatterns = [
     path("admin/", admin.site.urls),

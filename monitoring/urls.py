@@ -17,6 +17,8 @@ urlpatterns = [
     path("agents/<str:name>", views.agent, name="agent"),
     path("agents/<str:name>/<str:act>", views.act_on_agent, name="agent-act"),
     path("limits", views.limits, name="limits"),
+    path("alerts", views.alert_list, name="alerts"),
+    path("alerts/<int:pk>/acknowledge", views.acknowledge, name="alert-acknowledge"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
 ]

@@ -17,8 +17,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from redis.exceptions import RedisError
 
-from monitoring import agent_page, health, limits_page, queries, task_page
+from monitoring import agent_page, alerts, health, limits_page, queries, task_page
 from monitoring import overview as live_page
+from monitoring.models import Alert, AlertState
 from routing import errors, lifecycle, registry
 from routing.artifacts import ArtifactError
 from routing.models import Agent, Artifact, Task, TaskState
@@ -199,3 +200,27 @@ def value(request: HttpRequest, task_id: UUID, which: str) -> JsonResponse:
     response["Content-Disposition"] = f'attachment; filename="{which}-{task_id}.json"'
     response["Content-Security-Policy"] = FILE_POLICY
     return response
+
+
+@require_safe
+@login_required
+@never_cache
+def alert_list(request: HttpRequest) -> HttpResponse:
+    """What needs somebody now, and what did."""
+    rows = Alert.objects.order_by("-opened_at", "-id")
+    now = sorted(rows.exclude(state=AlertState.RESOLVED)[:200], key=lambda row: (row.state, row.severity != "critical"))
+    context = {"open": sorted(now, key=lambda row: row.state != AlertState.OPEN),
+               "closed": rows.filter(state=AlertState.RESOLVED)[:50]}  # fmt: skip
+    return render(request, "monitoring/alerts.html", context)
+
+
+@require_POST
+@login_required
+@permission_required("monitoring.change_alert", raise_exception=True)
+def acknowledge(request: HttpRequest, pk: int) -> HttpResponse:
+    """Note that this person looks after the alert."""
+    try:
+        alerts.acknowledge(alerts.find(pk), by=request.user.get_username(), note=request.POST.get("note", "").strip())
+    except errors.RoutingError as error:
+        messages.error(request, str(error))
+    return redirect("alerts")

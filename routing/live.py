@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,8 @@ from routing.lanes import Lane
 from routing.line import Line
 from routing.presence import Presence, iso
 
+log = logging.getLogger(__name__)
+
 KEPT_DELTAS = 20_000
 SNAPSHOT_EVERY_S = 0.25
 SNAPSHOT_LIVES_S = 10
@@ -25,6 +28,15 @@ RULES_EVERY_S = 1.0
 RATE_WINDOW_S = 10.0
 STUCK_AFTER_S = 60.0  # a lane that nobody can serve, and whose oldest task waits for longer
 TOLD_STUCK = 5  # reasons told, those of most tasks first
+
+
+Observer = Callable[[Mapping[str, Any]], None]
+_OBSERVERS: dict[str, Callable[[], Observer]] = {}
+
+
+def observe(name: str, factory: Callable[[], Observer]) -> None:
+    """Have the leading controller show each snapshot to an observer, made anew for each reign. It has to be quick."""
+    _OBSERVERS[name] = factory
 
 
 class Live:
@@ -45,6 +57,7 @@ class Live:
         self._presence = Presence(fleet)
         self._rules_at = 0.0
         self._rules: dict[str, Any] = {}
+        self._observers = {name: factory() for name, factory in _OBSERVERS.items()}
 
     def revision_is_new(self) -> bool:
         """Return True once after each change of the registry."""
@@ -72,10 +85,21 @@ class Live:
             commands.append(("XADD", broker.COMMITTED, *limit, f"{self.seq}-0", "d", orjson.dumps(delta)))
         if time.monotonic() - self._snapshot_at > SNAPSHOT_EVERY_S:
             self._snapshot_at = time.monotonic()
-            commands.append(("SET", broker.SNAPSHOT, orjson.dumps(self.snapshot(now)), "EX", SNAPSHOT_LIVES_S))
+            snapshot = self.snapshot(now)
+            self._show(snapshot)
+            commands.append(("SET", broker.SNAPSHOT, orjson.dumps(snapshot), "EX", SNAPSHOT_LIVES_S))
         if commands:
             with suppress(redis.ResponseError):
                 line.ask_all(commands)
+
+    def _show(self, snapshot: Mapping[str, Any]) -> None:
+        """Let observers look. One that breaks is left out from now on: the fleet does not end with it."""
+        for name, observer in list(self._observers.items()):
+            try:
+                observer(snapshot)
+            except Exception:
+                log.exception("the observer %s is left out until another controller leads", name)
+                del self._observers[name]
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the whole live state. How the rules stand, and who serves whom, is at most a second old."""
@@ -144,7 +168,7 @@ class Live:
         }
 
     def _stuck(self, now: float) -> dict[str, Any]:
-        """Return how many lanes and tasks wait in vain since a while, and why: here an alert hooks in."""
+        """Return how many lanes and tasks wait in vain since a while, and why."""
         lanes = self._fleet.lanes
         stuck = [lane for key in lanes.waiting if (lane := lanes.all[key]).reason and _is_old(lane, now)]
         by_reason: Counter[str] = Counter()
