@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Body, Query, Router, Status
 from ninja.params.functions import Header
 
-from coordination import context_api, definition, errors, live_canvas, runs, schedule_api, schemas, workflows
+from coordination import bulk, context_api, definition, errors, live_canvas, runs, schedule_api, schemas, workflows
 from coordination.graph import Graph
 from coordination.models import Approval, Run, RunEvent, StepRun, StepTask, Workflow, WorkflowVersion, newest
 from routing import errors as routing_errors
@@ -100,6 +100,15 @@ def list_runs(request: HttpRequest, response: HttpResponse, query: Query[schemas
         address += "".join(f"&{k}={v}" for k, v in query.model_dump(include={"state", "workflow"}).items() if v)
         response["Link"] = f'<{address}>; rel="next"'
     return schemas.RunPage(runs=[schedule_api.line(row) for row in shown], next=address)
+
+
+@router.post("/runs:bulk", auth=writes, response={200: schemas.BulkOut, **REFUSALS})
+def ask_many(request: HttpRequest, wish: schemas.BulkIn) -> schemas.BulkOut:
+    """Ask a verb of all runs that fit a filter; ``dry_run`` only counts them."""
+    who = caller(request)
+    which = bulk.Filter(tenant=who.tenant, state=wish.state, workflow=wish.workflow, since=wish.since, until=wish.until)
+    done = bulk.ask(which, Kind(wish.verb), by=who.name, reason=wish.reason, dry_run=wish.dry_run)
+    return schemas.BulkOut(matched=done.matched, suited=done.suited, asked=done.asked, refused=list(done.refused))
 
 
 @router.get("/runs/{uuid:run_id}", auth=reads, response={200: schemas.RunOut, **REFUSALS})

@@ -130,3 +130,9 @@ class LockLost(RoutingError):
     """{key!r} is not held with token {token}: it ran out or was let go, and may be somebody else's."""
 
     kind, status = "lock-lost", 409
+
+
+class BadBulk(RoutingError):
+    """Nothing was asked: {why}"""
+
+    kind, status = "bad-bulk", 422

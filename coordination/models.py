@@ -6,6 +6,7 @@ written after that, with all that belongs to it, by the controller alone (``coor
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -494,6 +495,22 @@ class ContextLock(models.Model):
 
     def __str__(self) -> str:
         return f"{self.context} {self.key} #{self.token}"
+
+
+class RunView(models.Model):
+    """Filters of the list of runs that somebody keeps under a name."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="run_views")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=500, help_text="The filters, as they stand in the address.")
+    is_shared = models.BooleanField(default=False, help_text="Others see it, too.")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="runview_once")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def newest(workflow: Workflow) -> WorkflowVersion | None:

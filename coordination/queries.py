@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -11,9 +12,11 @@ from uuid import UUID
 from django.db.models import Count, Max, Q
 from django.urls import reverse
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from coordination.models import ENDED, Approval, MapItem, Run, RunState, StepTask, Workflow
-from routing.models import DEFAULT_TENANT
+from routing import broker
+from routing.models import DEFAULT_TENANT, Attempt, Task
 
 PAGE = 50
 RECENT = timedelta(hours=24)
@@ -94,6 +97,46 @@ def tasks_by_step(run: Run) -> dict[str, list[StepTask]]:
     for row in StepTask.objects.filter(few, run_id=run.id).order_by("round", "item", "use")[:LINKS]:
         found.setdefault(row.step, []).append(row)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task of a step: when it was submitted and ended, and its attempts. Times in seconds since the epoch."""
+
+    begin: float
+    end: float | None
+    attempts: list[tuple[int, str, str, float, float | None]]  # number, agent, state, began, ended
+
+
+def work_by_step(run: Run, steps: Sequence[str]) -> dict[str, list[Work]]:
+    """Return the tasks of each of the steps with their attempts, in the order in which they were submitted."""
+    of = dict(StepTask.objects.filter(run_id=run.id, step__in=steps).values_list("task", "step")[:LINKS])
+    attempts: dict[UUID, list[Any]] = {}
+    fields = ("task_id", "number", "agent", "state", "assigned_at", "started_at", "finished_at")
+    for task, number, agent, state, assigned, started, finished in (
+        Attempt.objects.filter(task_id__in=of).order_by("number").values_list(*fields)
+    ):
+        row = (number, agent, state, (started or assigned).timestamp(), _seconds(finished))
+        attempts.setdefault(task, []).append(row)
+    found: dict[str, list[Work]] = {}
+    for task, created, finished in (
+        Task.objects.filter(id__in=of).order_by("created_at").values_list("id", "created_at", "finished_at")
+    ):
+        work = Work(created.timestamp(), _seconds(finished), attempts.get(task, []))
+        found.setdefault(of[task], []).append(work)
+    return found
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def is_led() -> bool:
+    """Return whether a controller leads, so that what a page shows goes on."""
+    try:
+        return bool(broker.client().exists(broker.SNAPSHOT))
+    except RedisError:
+        return False
 
 
 def items_by_step(run: Run) -> dict[tuple[str, int], dict[str, int]]:

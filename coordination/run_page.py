@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from coordination import drawing, forms, queries, words, workflows
+from coordination import drawing, forms, gantt, queries, words, workflows
 from coordination.graph import Graph, Step
 from coordination.models import ENDED, Approval, Run, RunCommand, RunEvent, StepRun
 
 SHOWN_STEPS = 500
 DRAWN_STEPS = 400  # a picture of more is neither quick nor legible
 SHOWN_EVENTS = 300
+FEW_TASKS = 6  # of one step; more of them are one bar
 SHOWN_COMMANDS = 20
 SHOWN_JSON = 64 * 1024  # characters
 OPEN_JSON = 2_000  # characters; longer ones are folded
@@ -33,6 +35,8 @@ def context(run: Run) -> dict[str, Any]:
         "trouble": words.trouble(run.error),
         "causes": words.causes(run.error),
         "picture": picture(graph, {name: row.state for name, row in rows.items()}, is_linked=True),
+        "gantt": times(run, graph, rows),
+        "is_led": queries.is_led(),
         "steps": steps(run, graph, rows)[:SHOWN_STEPS],
         "names": [step.name for step in graph.steps],
         "total": len(graph.steps),
@@ -53,6 +57,53 @@ def picture(graph: Graph, states: Mapping[str, str] | None = None, *, is_linked:
         return None
     rows = {step.name: f"#step-{number}" for number, step in enumerate(graph.steps, 1)}
     return mark_safe(drawing.svg(graph, states, href=rows.__getitem__ if is_linked else None))  # it escapes its texts
+
+
+def times(run: Run, graph: Graph, rows: Mapping[str, StepRun]) -> SafeString | None:
+    """Return when the steps waited and worked as SVG, the first to begin on top; None if none has begun."""
+    begun = sorted((row for row in rows.values() if row.started_at), key=lambda row: (row.started_at, row.order))
+    begun = begun[:DRAWN_STEPS]
+    bars = _bars(queries.work_by_step(run, [row.step for row in begun]))
+    lines = [gantt.Line(name=row.step, state=row.state, bars=bars.get(row.step) or [_own_bar(row)]) for row in begun]
+    places = {step.name: f"#step-{number}" for number, step in enumerate(graph.steps, 1)}
+    drawn = gantt.svg(lines, now=timezone.now().timestamp(), href=places.__getitem__)
+    return None if drawn is None else mark_safe(drawn)  # it escapes its texts
+
+
+def _own_bar(row: StepRun) -> gantt.Bar:
+    """Return the bar of a step that asks no agent: it waits for people, for time, or for a sub-run."""
+    assert row.started_at is not None
+    ended = None if row.ended_at is None else row.ended_at.timestamp()
+    kind: Any = "wait" if row.state in ("running", "waiting") else "work"
+    return gantt.Bar(kind=kind, begin=row.started_at.timestamp(), end=ended, state=row.state, words=row.state)
+
+
+def _bars(work: Mapping[str, list[queries.Work]]) -> dict[str, list[gantt.Bar]]:
+    """Return the bars of each step: for a single task its waits and attempts, for a map's items one of both."""
+    return {
+        step: _together(tasks) if len(tasks) > FEW_TASKS else [bar for task in tasks for bar in _of_task(task)]
+        for step, tasks in work.items()
+    }
+
+
+def _together(tasks: list[queries.Work]) -> list[gantt.Bar]:
+    ends = [task.end for task in tasks]
+    begin, end = min(task.begin for task in tasks), None if None in ends else max(end for end in ends if end)
+    ended = sum(end is not None for end in ends)
+    words = f"{ended} of {len(tasks)} items ended"
+    return [gantt.Bar(kind="work", begin=begin, end=end, state="working" if end is None else "completed", words=words)]
+
+
+def _of_task(task: queries.Work) -> Iterator[gantt.Bar]:
+    free = task.begin
+    for number, agent, state, began, ended in task.attempts:
+        if began > free:
+            yield gantt.Bar(kind="wait", begin=free, end=began, state="waiting", words="waited")
+        words = f"attempt {number} on {agent}, {state}"
+        yield gantt.Bar(kind="work", begin=began, end=ended, state=state, words=words)
+        free = ended or began
+    if not task.attempts or (task.end is None and task.attempts[-1][4] is not None):
+        yield gantt.Bar(kind="wait", begin=free, end=task.end, state="waiting", words="waits")
 
 
 def steps(run: Run, graph: Graph, rows: dict[str, StepRun]) -> list[dict[str, Any]]:

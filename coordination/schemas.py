@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from ninja import Field, Schema
@@ -358,3 +358,26 @@ class LockRenewIn(LockIn):
     """The lock that is held."""
 
     token: StrictInt = Field(ge=1, le=2**62)
+
+
+class BulkIn(Schema):
+    """One verb for all runs that fit. Counting first (``dry_run``) shows how many that would be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verb: Literal["pause", "resume", "cancel", "retry"]
+    state: RunState | None = None
+    workflow: Name | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    reason: Reason = ""
+    dry_run: StrictBool = False
+
+
+class BulkOut(Schema):
+    """What came of it."""
+
+    matched: int = Field(description="Runs that fit.")
+    suited: int = Field(description="Of them, those that the verb suits.")
+    asked: int = Field(description="Of them, those that were asked; 0 of a dry run.")
+    refused: list[str] = Field(description="The first 20 that ended meanwhile, and why.")

@@ -10,14 +10,16 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coordination import drawing, forms, queries, run_page, runs, schedules, words, workflows
-from coordination.models import Approval, Run, RunState, Schedule, Workflow
+from coordination import bulk, drawing, forms, queries, run_page, runs, schedules, words, workflows
+from coordination.models import Approval, Run, RunState, RunView, Schedule, Workflow
 from routing import payloads
 from routing.errors import RoutingError
 from routing.models import DEFAULT_TENANT, new_id
@@ -119,6 +121,8 @@ def run_list(request: HttpRequest) -> HttpResponse:
     rows, is_more = queries.page_of_runs(state=state, workflow=name, before=before)
     filters = {key: value for key, value in (("state", state), ("workflow", name)) if value}
     context = {
+        "views": RunView.objects.filter(Q(owner=request.user.pk) | Q(is_shared=True)).select_related("owner"),
+        "verbs": [kind.value for kind in bulk.CAN],
         "runs": rows,
         "states": RunState.values,
         "workflows": sorted(set(Workflow.objects.values_list("name", flat=True)) | ({name} if name else set())),
@@ -128,6 +132,52 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "older": urlencode({**filters, "before": queries.cursor(rows[-1])}) if is_more else "",
     }
     return render(request, "coordination/runs.html", context)
+
+
+@require_POST
+@login_required
+@permission_required(CHANGE, raise_exception=True)
+def ask_many(request: HttpRequest) -> HttpResponse:
+    """Count the runs that a verb would be asked of, and ask it of them when the count is confirmed."""
+    posted = request.POST
+    filters = {key: posted[key] for key in ("state", "workflow") if posted.get(key)}
+    back = f"{reverse('runs')}?{urlencode(filters)}"
+    try:
+        payloads.check(dict(posted.items()), max_bytes=10_000)
+        kind, is_sure = runs.Kind(posted.get("verb", "")), posted.get("sure") == "yes"
+        by, reason = request.user.get_username(), posted.get("reason", "").strip()
+        done = bulk.ask(
+            bulk.Filter(state=filters.get("state"), workflow=filters.get("workflow")),
+            kind,
+            by=by,
+            reason=reason,
+            dry_run=not is_sure,
+        )
+    except (RoutingError, ValueError) as error:
+        messages.error(request, str(error))
+        return redirect(back)
+    if not is_sure:
+        context = {"filters": filters, "verb": kind.value, "reason": reason, "count": done, "back": back}
+        return render(request, "coordination/bulk.html", context)
+    refused = f" {len(done.refused)} had ended meanwhile." if done.refused else ""
+    messages.success(request, f"{done.asked} runs were asked to {kind.value}.{refused}")
+    return redirect(back)
+
+
+@require_POST
+@login_required
+def keep_view(request: HttpRequest) -> HttpResponse:
+    """Keep the filters under a name, in place of one's own view of that name; without a name, forget a view."""
+    name, forget = request.POST.get("name", "").strip(), request.POST.get("forget", "")
+    filters = {key: request.POST[key] for key in ("state", "workflow") if request.POST.get(key)}
+    if forget:
+        RunView.objects.filter(owner=request.user.pk, pk=int(forget) if forget.isdecimal() else 0).delete()
+    elif not name or len(name) > 60 or not name.isprintable():
+        messages.error(request, "A view has a name of 1 to 60 characters.")
+    else:
+        told = {"query": urlencode(filters)[:500], "is_shared": request.POST.get("shared") == "yes"}
+        RunView.objects.update_or_create(owner_id=request.user.pk, name=name, defaults=told)
+    return redirect(f"{reverse('runs')}?{urlencode(filters)}")
 
 
 @require_safe
