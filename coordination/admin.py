@@ -15,7 +15,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from coordination import errors, schedules, workflows
+from coordination import bulk, errors, runs, schedules, workflows
 from coordination.difference import difference
 from coordination.models import Approval, Run, Schedule, Workflow, WorkflowVersion, newest
 from routing.admin.forms import ReadOnly, RegistryForm, RowForm, Rows
@@ -212,11 +212,44 @@ class RunAdmin(ReadOnly):
     paginator = BoundedPaginator
     search_fields = ["workflow__exact"]
     search_help_text = "A workflow's whole name."
+    actions = ["pause", "resume", "cancel", "retry"]
 
     @admin.display(description="page")
     def page(self, run: Run) -> SafeString:
         """Return the link to the run's own page."""
         return format_html('<a href="/runs/{}">open</a>', run.pk)
+
+    @admin.action(description="Pause: let nothing new begin", permissions=["intervene"])
+    def pause(self, request: HttpRequest, queryset: Any) -> None:
+        self._ask(request, queryset, runs.Kind.PAUSE)
+
+    @admin.action(description="Resume: let paused runs go on", permissions=["intervene"])
+    def resume(self, request: HttpRequest, queryset: Any) -> None:
+        self._ask(request, queryset, runs.Kind.RESUME)
+
+    @admin.action(description="Cancel: end them, with all that runs for them", permissions=["intervene"])
+    def cancel(self, request: HttpRequest, queryset: Any) -> None:
+        self._ask(request, queryset, runs.Kind.CANCEL)
+
+    @admin.action(description="Retry what failed", permissions=["intervene"])
+    def retry(self, request: HttpRequest, queryset: Any) -> None:
+        self._ask(request, queryset, runs.Kind.RETRY)
+
+    def has_intervene_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may ask something of runs; the rows themselves nobody edits."""
+        return bool(request.user.has_perm("coordination.change_run"))
+
+    def _ask(self, request: HttpRequest, queryset: Any, kind: runs.Kind) -> None:
+        asked = 0
+        for run in queryset:
+            if run.state not in bulk.CAN[kind]:
+                continue
+            try:
+                runs.ask(run, kind, by=request.user.get_username(), reason="in the admin")
+                asked += 1
+            except RoutingError as error:
+                self.message_user(request, f"{run}: {error}", level="error")
+        self.message_user(request, f"{asked} of {len(queryset)} runs were asked to {kind.value}; it suits no others.")
 
 
 @admin.register(Approval)

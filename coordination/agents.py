@@ -86,7 +86,8 @@ def run_compose(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     if not isinstance(results, list):
         raise BadInput("There are no results to compose. Give them as a list under results, or as a chord's header.")
     results = list(_results(results))
-    counted = (r for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory" and "files" in r)
+    outputs = (r.get("output", r) for r in results if isinstance(r, dict) and r.get("skill") == "code.inventory")
+    counted = (output for output in outputs if isinstance(output, dict) and "files" in output)
     review = compose.compose(title, input.get("inventory") or next(counted, {}), results, _kept)
     ctx.progress(0.5, f"{len(review.findings)} findings")
     ctx.artifact("findings.json", as_json(list(review.findings)), "application/json")

@@ -115,7 +115,8 @@ def task_error(fact: e.TaskEnded) -> Error:
     )
     own: Any = fact.error or {}
     kind = own.get("kind") or ("canceled" if fact.state == "canceled" else "agent")
-    return {"kind": kind, "message": own.get("message") or words, "cause": {**own, "state": fact.state}}
+    cause = {**own, "state": fact.state, "task": fact.task}
+    return {"kind": kind, "message": own.get("message") or words, "cause": cause}
 
 
 def _unfilled(error: Exception, what: str) -> Error:

@@ -69,6 +69,11 @@ class Customer:
         run: str = self._ask("begin", workflow=workflow, source=source)
         return run
 
+    def begin_graph(self, graph: Mapping[str, Any]) -> str:
+        """Return the id of a run of a graph of its own, in its JSON form."""
+        run: str = self._ask("begin_graph", graph=graph)
+        return run
+
     def run(self, id: str) -> dict[str, Any]:
         """Return what the ledger says of a run: state, output, steps, events, and what was done for its steps."""
         found: dict[str, Any] = self._ask("run", id=id)

@@ -26,7 +26,7 @@ import celery
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from coordination import runs, workflows
+from coordination import definition, runs, workflows
 from coordination.models import Run, RunEvent, StepRun, StepTask
 from routing import broker, celery_task, executors, ledger, lifecycle, registry
 from routing.models import TERMINAL, Attempt, Task, TaskEvent
@@ -137,6 +137,12 @@ class Desk:
         _insist(lambda: runs.start(runs.Request(workflow=workflow, id=run, by="chaos")))
         return str(run)
 
+    def begin_graph(self, graph: dict[str, Any]) -> str:
+        """Return the id of a run of a graph of its own."""
+        run, made = uuid4(), definition.from_json(graph)
+        _insist(lambda: runs.start(runs.Request(graph=made, id=run, by="chaos")))
+        return str(run)
+
     def run(self, id: str) -> dict[str, Any]:
         """Return the ledger's word on a run: state, output, steps, and what was done for each of them."""
         row = Run.objects.get(id=UUID(id))
@@ -153,6 +159,7 @@ class Desk:
             "events": [(event.seq, event.kind, event.step, event.at.timestamp()) for event in events],
             "done": [[each.step, each.item, each.use] for each in done],
             "ends": list(ends.values_list("task_id", flat=True)),
+            "working": Task.objects.filter(id__in=ids, state="working").count(),
             "completed_attempts": list(
                 Attempt.objects.filter(task_id__in=ids, state="completed").values_list("task_id", flat=True)
             ),

@@ -81,7 +81,7 @@ def compose(
 def _is_of_interest(result: Mapping[str, Any]) -> bool:
     """Say whether it is the result of a check, or that of a count which failed."""
     skill = _skill(result)
-    return "error" in result if skill == "code.inventory" else skill not in ("", "echo")
+    return bool(result.get("error")) if skill == "code.inventory" else skill not in ("", "echo")
 
 
 def _skill(result: Mapping[str, Any]) -> str:
@@ -97,7 +97,7 @@ def _summary(skill: str, results: list[Mapping[str, Any]], whole: Callable[[str]
     for result in results:
         output = result.get("output", result)
         if not isinstance(output, Mapping) or "findings" not in output:
-            failures.append(_why(result.get("error")))
+            failures.append(_why(result.get("error")) + _where(result))
             continue
         full = whole(output["findings_sha256"]) if "findings_sha256" in output else None
         listed = list(output["findings"] if full is None else full)
@@ -115,6 +115,16 @@ def _summary(skill: str, results: list[Mapping[str, Any]], whole: Callable[[str]
         failures=tuple(failures),
         elapsed_s=elapsed_s,
     )
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    """Return what the check was about and which task it was, as far as that is known."""
+    error = result.get("error")
+    cause = error.get("cause") if isinstance(error, Mapping) else None
+    task = cause.get("task") if isinstance(cause, Mapping) else None
+    told = [str(result["what"])] if result.get("what") else []
+    told += [f"task {task}"] if task else []
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _why(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""A review as a Celery canvas: a task that plans, a chord of checks side by side, a task that writes the report."""
+"""A review as a durable run: a step that plans, checks side by side, a step that writes the report."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from celery import chain, group
 from django.conf import settings
 
+from coordination import runs, steps
+from coordination.graph import Graph
 from coordination.review import fleet
 from coordination.review.intake import Tree, snapshots, take
 from coordination.review.plan import Chunk, plan
-from routing import lifecycle, registry
+from routing import registry
 from routing.artifacts import Store
-from routing.errors import AlreadyEnded
+from routing.errors import RoutingError
 from routing.models import DEFAULT_TENANT, TERMINAL, Skill, Task, TaskState, new_id
-from routing.tasks import run_agent_task
 
 PER_CHUNK = ("code.lint", "code.complexity", "code.security")
 WHOLE = ("code.inventory", "code.duplication", "deps.audit", "tests.map")
@@ -34,12 +34,11 @@ LOOK_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A review under way. Its tasks share the context."""
+    """A review under way. Its tasks share the context, which is the id of its run, too."""
 
     context: UUID
     tree: Tree
     checks: int  # tasks side by side
-    report: UUID  # the last task
 
     @property
     def steps(self) -> int:
@@ -70,7 +69,6 @@ class Progress:
     waiting: int
     failures: tuple[Failure, ...] = ()  # of checks: the report says what is not covered
     failure: Failure | None = None  # without this one there can be no report
-    is_chord_broken: bool = False  # every check has ended, not all of them well
     is_done: bool = False
 
 
@@ -100,17 +98,16 @@ def ensure_fleet() -> None:
 
 
 def start(source: Path) -> Run:
-    """Return a review of the project at ``source``, submitted. Raises ``intake.Refused`` with nothing left behind."""
+    """Return a review of the project at ``source``, begun. Raises ``intake.Refused`` with nothing left behind."""
     context = new_id()
     tree = take(source, directory(context))
     try:
-        checks = list(_checks(tree, plan(tree.python_files), context))
-        result = _canvas(tree, checks, context).apply_async()
+        checks = list(_checks(tree, plan(tree.python_files)))
+        runs.start(runs.Request(graph=_graph(tree, checks), id=context, context=context, by="manage.py review"))
     except BaseException:
-        cancel(context, patience_s=0)
         shutil.rmtree(directory(context), ignore_errors=True)
         raise
-    return Run(context=context, tree=tree, checks=len(checks), report=UUID(result.id))
+    return Run(context=context, tree=tree, checks=len(checks))
 
 
 def directory(context: UUID) -> Path:
@@ -118,24 +115,33 @@ def directory(context: UUID) -> Path:
     return snapshots() / str(context)
 
 
-def _canvas(tree: Tree, checks: list[Any], context: UUID) -> Any:
-    first = run_agent_task.si(skill=PLAN, input={"root": str(tree.root)}, context=str(context))
-    last = run_agent_task.s(skill=REPORT, input=_heading(tree), context=str(context))
-    return chain(first, group(checks), last)
+def _graph(tree: Tree, checks: Sequence[tuple[str, str, dict[str, Any]]]) -> Graph:
+    """Return plan, checks and report. A check that fails is named in the report instead of ending the run."""
+    first = steps.task("plan", PLAN, input={"root": str(tree.root)})
+    beside = [steps.task(name, skill, input=given, after="plan", on_error="continue") for name, skill, given in checks]
+    results = [
+        {"skill": skill, "what": _what(given)}
+        | {part: f'{{{{ steps["{name}"].{part} }}}}' for part in ("output", "error")}
+        for name, skill, given in checks
+    ]
+    given = {"root": str(tree.root), "title": tree.name, "results": results}
+    last = steps.task("report", REPORT, input=given, after=[name for name, _, _ in checks])
+    return steps.from_steps("review", [first, *beside, last], output='{{ steps["report"].output }}')
 
 
-def _heading(tree: Tree) -> dict[str, Any]:
-    return {"root": str(tree.root), "title": tree.name}
+def _what(given: Mapping[str, Any]) -> str:
+    """Return which files a check is about."""
+    files: Sequence[str] = given.get("files") or ()
+    return f"{len(files)} files from {files[0]} to {files[-1]}" if len(files) > 1 else "".join(files) or "every file"
 
 
-def _checks(tree: Tree, chunks: tuple[Chunk, ...], context: UUID) -> Iterator[Any]:
+def _checks(tree: Tree, chunks: tuple[Chunk, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield step, skill and input of every check."""
     for skill in WHOLE:
-        given = {"root": str(tree.root), "name": tree.name}
-        yield run_agent_task.si(skill=skill, input=given, context=str(context))
-    for chunk in chunks:
+        yield skill, skill, {"root": str(tree.root), "name": tree.name}
+    for number, chunk in enumerate(chunks, 1):
         for skill in PER_CHUNK:
-            piece = {"root": str(tree.root), "files": list(chunk.files)}
-            yield run_agent_task.si(skill=skill, input=piece, context=str(context))
+            yield f"{skill} {number}", skill, {"root": str(tree.root), "files": list(chunk.files)}
 
 
 def progress(run: Run) -> Progress:
@@ -144,8 +150,6 @@ def progress(run: Run) -> Progress:
     tasks = {task.id: task for task in rows}
     states = Counter(task.state for task in tasks.values())
     bad = [_failure(task) for task in tasks.values() if task.state in TERMINAL and task.state != TaskState.COMPLETED]
-    checks = [task for task in tasks.values() if task.skill not in (PLAN, REPORT)]
-    ended = len(checks) == run.checks and all(task.state in TERMINAL for task in checks)
     return Progress(
         ended=sum(states[state] for state in TERMINAL),
         steps=run.steps,
@@ -153,8 +157,7 @@ def progress(run: Run) -> Progress:
         waiting=states[TaskState.SUBMITTED],
         failures=tuple(failure for failure in bad if failure.skill not in (PLAN, REPORT)),
         failure=next((failure for failure in bad if failure.skill in (PLAN, REPORT)), None),
-        is_chord_broken=ended and any(f.skill not in (PLAN, REPORT) for f in bad) and run.report not in tasks,
-        is_done=run.report in tasks and tasks[run.report].state == TaskState.COMPLETED,
+        is_done=any(task.skill == REPORT and task.state == TaskState.COMPLETED for task in tasks.values()),
     )
 
 
@@ -163,50 +166,26 @@ def _failure(task: Task) -> Failure:
     return Failure(task=task.id, skill=task.skill, state=task.state, why=why)
 
 
-def compose_anyway(run: Run) -> None:
-    """Submit the report of a review whose chord is broken: what failed is named in it. Asked again it does nothing."""
-    rows = Task.objects.filter(context=run.context).exclude(skill__in=(PLAN, REPORT)).order_by("id")
-    results = [task.output if task.state == TaskState.COMPLETED else _gap(task) for task in rows]
-    lifecycle.submit(
-        lifecycle.Request(
-            id=run.report,
-            context=run.context,
-            skill=REPORT,
-            input={**_heading(run.tree), "results": results},
-            origin="review",
-        )
-    )
-
-
-def _gap(task: Task) -> dict[str, Any]:
-    """Return what the composer is told of a check that has no output."""
-    files: Sequence[str] = (task.input or {}).get("files") or ()
-    what = f"{len(files)} files from {files[0]} to {files[-1]}" if len(files) > 1 else "".join(files) or "every file"
-    why = str(_failure(task).why).rstrip(".")
-    return {"skill": task.skill, "error": {"message": f"{why} ({what}; task {task.id} {task.state})"}}
-
-
 def report(run: Run) -> bytes:
     """Return ``review.md`` of a finished review."""
-    output: Any = Task.objects.values_list("output", flat=True).get(id=run.report)
+    output: Any = Task.objects.values_list("output", flat=True).get(
+        context=run.context, skill=REPORT, state=TaskState.COMPLETED
+    )
     with Store(settings.A2A_ARTIFACTS_DIR).open(output["markdown_sha256"]) as file:
         return file.read()
 
 
 def cancel(context: UUID, *, patience_s: float = CANCEL_S) -> int:
     """Return how many tasks of the review were cancelled, after they have stopped or the patience is at its end."""
-    asked: set[UUID] = set()
+    rows = Task.objects.filter(context=context)
+    live = set(rows.exclude(state__in=TERMINAL).values_list("id", flat=True))
+    with suppress(RoutingError):  # it has ended
+        runs.ask(runs.find(DEFAULT_TENANT, context), runs.Kind.CANCEL, by="manage.py review", reason="it was given up")
     give_up = time.monotonic() + patience_s
-    while True:
-        rows = Task.objects.filter(context=context).exclude(state__in=TERMINAL)
-        live = set(rows.values_list("id", flat=True))
-        for task in live - asked:
-            with suppress(AlreadyEnded):
-                lifecycle.cancel(task, tenant=DEFAULT_TENANT, by="manage.py review", reason="the review was given up")
-        asked |= live
-        if not live or time.monotonic() >= give_up:
-            return Task.objects.filter(id__in=asked).exclude(state=TaskState.COMPLETED).count()
+    while rows.exclude(state__in=TERMINAL).exists() and time.monotonic() < give_up:
         time.sleep(LOOK_S)
+    late = set(rows.filter(cancel_requested_at__isnull=False).values_list("id", flat=True))
+    return rows.filter(id__in=live | late).exclude(state=TaskState.COMPLETED).count()
 
 
 def clean_up(run: Run) -> None:

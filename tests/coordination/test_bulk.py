@@ -120,3 +120,25 @@ class TestPages:
         client.force_login(User.objects.create_user("eve"))
 
         assert client.post("/runs/many", {"verb": "cancel"}).status_code == 403
+
+
+class TestAdmin:
+    def test_asks_the_chosen_runs_that_the_verb_suits(self, client: Client) -> None:
+        client.force_login(User.objects.create_superuser("ada"))
+        chosen = [str(pk) for pk in Run.objects.values_list("pk", flat=True)]
+
+        answer = client.post("/admin/coordination/run/", {"action": "cancel", "_selected_action": chosen}, follow=True)
+
+        assert "3 of 5 runs were asked to cancel" in answer.content.decode()
+        assert RunCommand.objects.filter(kind="cancel", by="ada").count() == 3
+
+    def test_offers_nothing_to_who_may_only_look(self, client: Client) -> None:
+        eve = User.objects.create_user("eve", is_staff=True)
+        eve.user_permissions.add(Permission.objects.get(codename="view_run"))
+        client.force_login(eve)
+
+        client.post(
+            "/admin/coordination/run/", {"action": "cancel", "_selected_action": [str(Run.objects.all()[0].pk)]}
+        )
+
+        assert not RunCommand.objects.exists()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 import pytest
 
 from coordination import events as e
@@ -399,7 +402,9 @@ class TestFailure:
 
         desk.fails("a")
 
-        assert desk.rows.run(run).error == {
+        error: Any = desk.rows.run(run).error
+        assert UUID(error["cause"].pop("task"))
+        assert error == {
             "kind": "agent", "message": "step a: it broke", "step": "a", "agent": "ada", "attempt": 2,
             "cause": {"kind": "agent", "message": "it broke", "state": "failed"},
         }  # fmt: skip

@@ -49,11 +49,12 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """
     home = Path(tempfile.mkdtemp(prefix="a2a-faults-"))  # pytest's own directories are too deep for a socket
     url = os.environ.get("DATABASE_URL", "")
-    with (
-        fresh_database(url if url.startswith("postgres") else "") as database,
-        Stack(home, controllers=2, workers=2, database_url=database) as running,
-    ):
-        yield running
+    with fresh_database(url if url.startswith("postgres") else "") as database:
+        made = Stack(home, controllers=2, workers=2, database_url=database)
+        made.environment["A2A_AGENT_MODULES"] += ",tests.faults.oracle_agents"
+        made.environment["A2A_CELERY_TASKS"] = "oracle.*"
+        with made as running:
+            yield running
     if request.session.testsfailed:
         request.config.stash[KEPT] = home
     else:

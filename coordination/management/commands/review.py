@@ -95,7 +95,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(
                 f"The report could not be written to {output} ({error.strerror}). "
-                f"It is kept with its task: /tasks/{run.report} on the dashboard."
+                f"It is kept with its run: /runs/{run.context} on the dashboard."
             ) from None
 
 
@@ -171,8 +171,6 @@ def _wait(run: review.Run, screen: Screen, *, timeout_s: float) -> review.Progre
                 return state
             if state.failure:
                 raise GaveUp(f"The review failed: {state.failure}")
-            if state.is_chord_broken:
-                review.compose_anyway(run)
         if time.monotonic() - seen > ABSENCE_S:
             raise GaveUp(f"The site has not answered for {ABSENCE_S:g} s. See: python3 manage.py status")
         if time.monotonic() > give_up:
