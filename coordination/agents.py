@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
+from coordination.examples import responders, writers  # noqa: F401  (their handlers)
 from coordination.review import compose, source
 from coordination.review.checks.complexity import complexity
 from coordination.review.checks.deps import audit

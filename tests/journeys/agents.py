@@ -81,3 +81,9 @@ def keep(value: Any, ctx: Any) -> Any:
         if ctx.attempt == 1:
             stick(value, ctx)
         return {"token": lock.token}
+
+
+@handler("journey-broken", skills=("broken",))
+def broken(value: Any, ctx: Context) -> Any:
+    """Never succeed."""
+    raise ValueError("it is broken")
