@@ -8,6 +8,7 @@ urlpatterns = [
     path("workflows", views.workflow_list, name="workflows"),
     path("workflows/<str:name>", views.workflow, name="workflow"),
     path("runs", views.run_list, name="runs"),
+    path("runs/observed/<uuid:root>", views.observed_canvas, name="observed"),
     path("runs/many", views.ask_many, name="runs-many"),
     path("runs/views", views.keep_view, name="run-views"),
     path("runs/<uuid:run_id>", views.run, name="run"),

@@ -15,10 +15,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coordination import bulk, drawing, forms, queries, run_page, runs, schedules, words, workflows
+from coordination import bulk, drawing, forms, observed, queries, run_page, runs, schedules, words, workflows
 from coordination.models import Approval, Run, RunState, RunView, Schedule, Workflow
 from routing import payloads
 from routing.errors import RoutingError
@@ -122,6 +123,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
     filters = {key: value for key, value in (("state", state), ("workflow", name)) if value}
     context = {
         "views": RunView.objects.filter(Q(owner=request.user.pk) | Q(is_shared=True)).select_related("owner"),
+        "observed": observed.newest() if before is None and not filters else [],
         "verbs": [kind.value for kind in bulk.CAN],
         "runs": rows,
         "states": RunState.values,
@@ -132,6 +134,23 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "older": urlencode({**filters, "before": queries.cursor(rows[-1])}) if is_more else "",
     }
     return render(request, "coordination/runs.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def observed_canvas(request: HttpRequest, root: UUID) -> HttpResponse:
+    """A canvas that Celery itself runs: its tasks as a tree."""
+    rows = observed.tasks(root)
+    if not rows:
+        raise Http404(f"There is no canvas {root}. Tasks are deleted some time after their end.")
+    placed = observed.tree(rows)
+    drawn = observed.times(placed)
+    context = {
+        "root": root, "placed": placed, "state": observed.together([row.state for row in rows]),
+        "gantt": mark_safe(drawn) if drawn else None, "is_led": queries.is_led(),
+    }  # fmt: skip
+    return render(request, "coordination/observed.html", context)
 
 
 @require_POST

@@ -164,6 +164,10 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
         raise errors.BadInput(why=f"run_agent_task was called wrongly: {error}.") from None
     if options.get("context") is not None:
         options["context"] = task_uuid(str(options["context"]))
+    else:
+        options["context"] = _canvas_of(headers, embed)
+        if embed.get("chord"):
+            _give_context(embed["chord"], str(options["context"]))
     if options.get("throttle") is not None:
         options["throttle"] = _throttle(options["throttle"])
     has_continuation = any(embed.get(name) for name in CONTINUATIONS) or headers.get("group")
@@ -184,6 +188,31 @@ def submit_call(call: dict[str, Any], *, origin: str) -> lifecycle.Submitted:
             **options,
         )
     )
+
+
+def _canvas_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> UUID | None:
+    """Return what all tasks of one canvas have in common, as their context; None for a task that is alone.
+
+    It is Celery's root id. Members of a group that nothing precedes are each their own root: there it is the group's.
+    """
+    own, root, group = headers["id"], headers.get("root_id"), headers.get("group")
+    if root and root != own:
+        return task_uuid(root)
+    if group:
+        return task_uuid(group)
+    return task_uuid(own) if any(embed.get(name) for name in CONTINUATIONS) else None
+
+
+def _give_context(signature: Any, context: str) -> None:
+    """Put the context into every call of ``run_agent_task`` within a signature, where it has none of its own."""
+    if isinstance(signature, list):
+        for each in signature:
+            _give_context(each, context)
+    elif isinstance(signature, dict) and isinstance(kwargs := signature.get("kwargs"), dict):
+        if signature.get("task") == NAME:
+            kwargs.setdefault("context", context)
+        for name in ("tasks", "header", "body"):
+            _give_context(kwargs.get(name), context)
 
 
 def bind(

@@ -57,3 +57,9 @@ def percent(fraction: float | None) -> str:
 def tail(value: Any) -> str:
     """Return the end of an id: the beginnings of neighbours are alike, they count time."""
     return str(value)[-8:]
+
+
+@register.filter
+def indent(depth: int) -> str:
+    """Return what stands before a line so deep in a tree."""
+    return "\u2003" * (depth - 1) + "└" if depth > 0 else ""

@@ -358,3 +358,18 @@ class TestAnswer:
         answer = browser.post(f"/approvals/{row.id}", {"answer": "true", "next": "https://example.org/"})
 
         assert answer.headers["Location"] == "/approvals"
+
+
+class TestObserved:
+    def test_shows_the_tasks_of_a_canvas_below_those_that_submitted_them(self, browser: Client) -> None:
+        root = uuid.uuid4()
+        first = new_task(context=root, origin="celery")
+        new_task(context=root, origin="celery", parent=first.id)
+
+        listed = browser.get("/runs").content.decode()
+        page = browser.get(f"/runs/observed/{root}").content.decode()
+
+        assert f"/runs/observed/{root}" in listed
+        assert page.count("/tasks/") >= 2
+        assert "level 1" in page
+        assert browser.get(f"/runs/observed/{uuid.uuid4()}").status_code == 404

@@ -1,5 +1,6 @@
 """Canvases that hypothesis makes up come to the same as in Celery's eager mode, with a worker killed meanwhile."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -44,11 +45,18 @@ def made_up() -> list[tuple[Any, Any]]:
     @given(canvases(may_fail=True, is_linked=False))
     def gather(made: Any) -> None:
         written = as_json(made)
-        assume(len(found) < COUNT and has_task(written) and len(str(written)) > 600)  # with something to be hurt in
+        assume(has_task(written) and len(str(written)) > 600)  # with something to be hurt in
         found.append((written, eagerly(made)[0]))
+        if len(found) == COUNT:
+            raise Enough
 
-    gather()
+    with contextlib.suppress(Enough):
+        gather()
     return found
+
+
+class Enough(BaseException):
+    """There are as many canvases as wanted."""
 
 
 def kill(stack: Stack, number: int) -> Fault:

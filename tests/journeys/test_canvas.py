@@ -20,7 +20,7 @@ from a2a_site import env
 from a2a_site.celery import app
 from a2a_site.chaos.campaign import fresh_database
 from a2a_site.chaos.stack import Stack
-from coordination import errors, runs, start
+from coordination import errors, observed, runs, start
 from coordination.models import Run, StepRun
 from routing import registry
 from routing.backend import AgentTaskFailed
@@ -289,3 +289,38 @@ class TestOwnTasks:
             start(app.signature("shop.nope"))
 
         assert not Run.objects.exists()
+
+
+class TestObserved:
+    """Celery's own canvases, as the pages show them: one context, one tree."""
+
+    def observed(self, count: int) -> list[tuple[int, Task]]:
+        context = Task.objects.exclude(context=None).values_list("context", flat=True).first()
+        assert context is not None
+        wait_until(lambda: len(observed.tasks(context)) == count, f"{count} tasks of the canvas")
+        return observed.tree(observed.tasks(context))
+
+    def test_a_chord_is_one_of_them_with_its_body(self) -> None:
+        outcome(chord([add(1), add(2)])(add()))
+
+        placed = self.observed(3)
+
+        assert len({row.context for _, row in placed}) == 1
+        assert [row.skill for _, row in placed] == ["canvas-add"] * 3
+
+    def test_a_chain_with_a_chord_in_it_is_a_tree(self) -> None:
+        outcome(chain(add(1), group(add({"n": 1}), add({"n": 2})), add()).apply_async())
+
+        placed = self.observed(4)
+
+        assert placed[0][0] == 0
+        assert max(depth for depth, _ in placed) > 0
+        assert observed.together([row.state for _, row in placed]) == "completed"
+        assert (observed.times(placed) or "").startswith("<svg")
+        assert [one["tasks"] for one in observed.newest()] == [4]
+
+    def test_a_single_task_is_none(self) -> None:
+        outcome(task.delay(skill="canvas-add", input=1))
+
+        assert Task.objects.get().context is None
+        assert observed.newest() == []
