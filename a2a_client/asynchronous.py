@@ -123,6 +123,11 @@ class AsyncClient(Surface):
                 await asyncio.sleep(pause_s or 0.0)
                 follow.failures += 1
                 return
+            if not got.headers.get("Content-Type", "").startswith("text/event-stream"):
+                for paged in follow.take_page(await got.aread()):
+                    yield paged
+                await asyncio.sleep(0 if follow.has_ended else following.POLL_S)
+                return
             async for sent in EventSource(got).aiter_sse():
                 event = follow.take(sent.event, sent.data)
                 if event is not None:

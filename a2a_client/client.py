@@ -119,6 +119,10 @@ class Client(Surface):
                 time.sleep(pause_s or 0.0)
                 follow.failures += 1
                 return
+            if not got.headers.get("Content-Type", "").startswith("text/event-stream"):
+                yield from follow.take_page(got.read())
+                time.sleep(0 if follow.has_ended else following.POLL_S)
+                return
             for sent in EventSource(got).iter_sse():
                 event = follow.take(sent.event, sent.data)
                 if event is not None:

@@ -10,6 +10,7 @@ from a2a_client import errors
 from a2a_client.models import TERMINAL, Event
 
 SILENCE_S = 20.0  # the server sends a comment every few seconds; after so long the connection is dead
+POLL_S = 0.25  # where events come by pages
 RECONNECTS_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -17,6 +18,7 @@ class Request(TypedDict):
     """What a stream is asked for with."""
 
     headers: dict[str, str]
+    params: dict[str, int]
     timeout: float  # seconds
 
 
@@ -33,7 +35,8 @@ class Following:
     def options(self) -> Request:
         """Return how to ask for the events after the last one; so many seconds of silence end the connection."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after), "Cache-Control": "no-store"}
-        return {"headers": headers, "timeout": SILENCE_S if self.timeout_s is None else min(SILENCE_S, self.timeout_s)}
+        timeout = SILENCE_S if self.timeout_s is None else min(SILENCE_S, self.timeout_s)
+        return {"headers": headers, "params": {"after": self.after}, "timeout": timeout}
 
     def pause_s(self) -> float:
         """Return how long to wait before the next connection."""
@@ -52,6 +55,11 @@ class Following:
         self.after = event.seq
         self.has_ended = event.kind in TERMINAL
         return event
+
+    def take_page(self, text: bytes) -> list[Event]:
+        """Return what is new in a page of events: the answer of a server that does not stream."""
+        found = [self.take("", json.dumps(event)) for event in json.loads(text)["events"]]
+        return [event for event in found if event is not None]
 
     def check(self, now: float) -> None:
         """Raise ``TaskTimeout`` when the caller's patience is at its end."""

@@ -1,0 +1,120 @@
+"""The client and the command line against a running site."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a2a_client import AsyncClient, Client, NotFound, TaskFailed, TaskRequest, TaskTimeout
+from a2a_client.command_line.ending import Exit
+from tests.journeys.site import ROOT
+from tests.journeys.test_spine import Spine, gate, spine
+
+pytestmark = pytest.mark.journey
+
+__all__ = ["gate", "spine"]
+
+
+@pytest.fixture
+def key(spine: Spine) -> str:
+    return spine.desk.key("tasks:read", "tasks:write", "agents:read")
+
+
+@pytest.fixture
+def client(spine: Spine, key: str) -> Any:
+    with Client(spine.site.url, key) as made:
+        yield made
+
+
+class TestClient:
+    def test_submits_waits_and_downloads(self, client: Client, tmp_path: Path) -> None:
+        task = client.submit("say", {"n": 1}, priority=7)
+
+        done = client.wait(task.id, timeout_s=60)
+        file = client.download(done.artifacts[0], tmp_path)
+
+        assert done.output == {"said": {"n": 1}}
+        assert file.read_text() == "{'n': 1}\n"
+        kinds = [event.kind for event in client.events(task.id)]
+        assert kinds == ["submitted", "assigned", "working", "progress", "log", "artifact", "completed"]
+
+    def test_does_once_what_is_sent_twice(self, client: Client) -> None:
+        first, again = (client.submit("say", 1, idempotency_key="sdk-1") for _ in range(2))
+
+        assert first.id == again.id
+
+    def test_takes_many_at_once_and_lists_them_page_after_page(self, client: Client) -> None:
+        made = client.submit_many([TaskRequest(skill="say", input=n) for n in range(3)] + [TaskRequest(skill="nope")])
+
+        assert [getattr(each, "kind", "task") for each in made] == ["task", "task", "task", "unknown-skill"]
+        assert len([task for task, _ in zip(client.each_task(limit=1), range(3), strict=False)]) == 3
+
+    def test_tells_what_went_wrong(self, client: Client, gate: dict[str, str]) -> None:
+        with pytest.raises(NotFound):
+            client.task("01890a5d-ac96-774b-bcce-b302099a8057")
+        with pytest.raises(TaskTimeout):
+            client.wait(client.submit("wait", gate).id, timeout_s=1)
+        broken = client.submit("broken", max_attempts=1)
+        with pytest.raises(TaskFailed, match="broken") as caught:
+            client.wait(broken.id, timeout_s=60)
+        assert caught.value.task.state == "failed"
+
+    async def test_can_be_awaited(self, spine: Spine, key: str) -> None:
+        async with AsyncClient(spine.site.url, key) as client:
+            task = await client.submit("say", 2)
+            done = await client.wait(task.id, timeout_s=60)
+
+            assert done.output == {"said": 2}
+            assert await anext(each.id async for each in client.each_task(limit=1)) == task.id
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def a2amc(self, spine: Spine, key: str, tmp_path: Path) -> Any:
+        environment = os.environ | {
+            "A2A_URL": spine.site.url, "A2A_KEY": key, "A2AMC_CONFIG": str(tmp_path / "c.json")
+        }  # fmt: skip
+
+        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "a2a_client.command_line.main", *arguments]
+            return subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+            )
+
+        return run
+
+    def test_waits_for_what_it_submits(self, a2amc: Any) -> None:
+        done = a2amc("submit", "say", '{"n": 1}', "--wait", "--timeout", "60", "--json")
+
+        assert done.returncode == Exit.DONE, done.stderr
+        assert json.loads(done.stdout)["output"] == {"said": {"n": 1}}
+
+    def test_ends_with_a_code_for_each_kind_of_outcome(self, a2amc: Any) -> None:
+        codes = [
+            a2amc(*arguments).returncode
+            for arguments in (
+                ("submit", "broken", "--wait", "--timeout", "120"),
+                ("submit", "say", "{bad"),
+                ("--url", "http://127.0.0.1:1", "tasks"),
+                ("show", "01890a5d-ac96-774b-bcce-b302099a8057"),
+                ("submit", "nope"),
+                ("agents", "drain", "journey-say"),
+            )
+        ]
+
+        assert codes == [Exit.FAILED, Exit.USAGE, Exit.UNREACHABLE, Exit.NOT_FOUND, Exit.REFUSED, Exit.NOT_ALLOWED]
+
+    def test_tails_and_lists(self, a2amc: Any) -> None:
+        id = a2amc("submit", "say", "1").stdout.strip()
+
+        tail = a2amc("tail", id, "--json")
+        listed = a2amc("tasks", "--skill", "say", "--limit", "1", "--json")
+
+        assert json.loads(tail.stdout.splitlines()[-1])["kind"] == "completed"
+        assert json.loads(listed.stdout)["id"] == id
