@@ -33,6 +33,7 @@ def chromium() -> Iterator[Browser]:
     """Yield Debian's Chromium."""
     # Playwright's loop runs in this thread: Django would refuse the database to what looks like asynchronous code.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    expect.set_options(timeout=20_000)  # the machine may be busy with other things
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser
