@@ -55,7 +55,7 @@ class Site(Desk):
     position = "0-0"
 
     def hear(self) -> list[e.Effect]:
-        entries = broker.client().xrange(broker.FACTS, "(" + self.position if self.position != "0-0" else "-")
+        entries: Any = broker.client().xrange(broker.FACTS, "(" + self.position if self.position != "0-0" else "-")
         facts: list[Any] = []
         for entry_id, fields in entries:
             self.position = entry_id.decode()

@@ -136,10 +136,10 @@ class TestPullAgents:
         made = Roster()
         made.register([agent(), agent("p", is_pull=True)])
         made.hear(beat(), 0.0)
-        assert made.served() == {"a"}
+        assert made.served() == frozenset({"a"})
 
         made.hear(beat("pull:p/1", threads=1, serves=frozenset({"p"})), 0.0)
-        assert made.served() == {"a", "p"}
+        assert made.served() == frozenset({"a", "p"})
         made.occupy(Flight("x", 1, "p", 0.0))
 
-        assert made.served() == {"a"}
+        assert made.served() == frozenset({"a"})
