@@ -20,7 +20,8 @@ from a2a_client.asynchronous import AsyncClient
 from a2a_client.calls import BASE, Call
 
 ABOUT = """A2A Mission Control gives tasks to a fleet of agents. A task asks for a skill (list_skills) with a JSON
-input; submit_task answers with its id, wait_task with its output. explain_task says why a task went where, or why it waits."""
+input; submit_task answers with its id, wait_task with its output.
+explain_task says why a task went where, or why it waits."""
 READS = ToolAnnotations(readOnlyHint=True, openWorldHint=False)
 WRITES = ToolAnnotations(readOnlyHint=False, destructiveHint=False, openWorldHint=False)
 CANCELS = ToolAnnotations(readOnlyHint=False, destructiveHint=True, idempotentHint=True, openWorldHint=False)
