@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
 
 from a2a_client import AsyncClient, Client, NotFound, TaskFailed, TaskRequest, TaskTimeout
 from a2a_client.command_line.ending import Exit
@@ -185,3 +187,28 @@ class TestServe:
         start()
 
         assert spine.desk.celery(1, 2, skill="pull-say") == [{"said": 1}, {"said": 2}]
+
+
+class TestMcp:
+    async def test_gives_an_assistant_what_the_key_may_do(self, spine: Spine, key: str) -> None:
+        program = StdioServerParameters(
+            command=sys.executable,
+            args=["manage.py", "mcp", "--url", spine.site.url],
+            env=spine.site.environment(A2A_KEY=key),
+            cwd=ROOT,
+        )
+        async with stdio_client(program) as (reads, writes), ClientSession(reads, writes) as session:
+            await session.initialize()
+            tools = {tool.name for tool in (await session.list_tools()).tools}
+
+            made = await session.call_tool("submit_task", {"skill": "say", "input": {"n": 1}})
+            id = json.loads(made.content[0].text)["id"]  # type: ignore[union-attr]
+            done = await session.call_tool("wait_task", {"task": id})
+            asked = await session.call_tool("cancel_task", {"task": id})
+            refused = await session.call_tool("submit_task", {"skill": "nope"})
+
+        assert {"list_agents", "explain_task", "list_runs", "list_alerts", "cancel_task"} <= tools
+        assert json.loads(done.content[0].text)["output"] == {"said": {"n": 1}}  # type: ignore[union-attr]
+        assert not json.loads(asked.content[0].text)["canceled"]  # type: ignore[union-attr]
+        assert refused.isError
+        assert "No skill 'nope'" in refused.content[0].text  # type: ignore[union-attr]
