@@ -20,10 +20,13 @@ from a2a_client.errors import (
 )
 from a2a_client.models import Agent, Artifact, Attempt, Event, Run, Skill, Step, Task, Workflow
 from a2a_client.retrying import Retrying
+from a2a_client.serving import serve, serve_async
+from a2a_client.working import Canceled, Context, Handler, HandlerError, handler
 
 __all__ = [
-    "Agent", "Artifact", "AsyncClient", "Attempt", "BadRequest", "Client", "Conflict", "Event", "MissionControlError",
+    "Agent", "Artifact", "AsyncClient", "Attempt", "BadRequest", "Canceled", "Client", "Conflict", "Context", "Event",
+    "Handler", "HandlerError", "MissionControlError",
     "NotAllowed", "NotAuthenticated", "NotFound", "NotOurs", "Options", "Page", "Problem", "Retrying", "Run",
     "ServerTrouble", "Skill", "Step", "Task", "TaskFailed", "TaskRequest", "TaskTimeout", "TooMany", "Unreachable",
-    "Workflow",
+    "Workflow", "handler", "serve", "serve_async",
 ]  # fmt: skip

@@ -158,6 +158,31 @@ class AsyncClient(Surface):
             await asyncio.sleep(every_s)
         return run
 
+    async def upload(self, path: str, params: dict[str, Any], data: bytes, media_type: str) -> None:
+        """Post a file. What fails on the way is sent again: the server keeps files by what is in them.
+
+        Raises ``Problem`` or ``Unreachable``.
+        """
+        call: Call[None] = Call(method="POST", path=path, read=lambda answer: None)
+        attempt = 0
+        while True:
+            status, after, told = await self._post(path, params, data, media_type)
+            pause_s = self.retrying.pause_s(attempt, status, after)
+            if pause_s is None:
+                return wire.outcome(call, status, told, self.place.url)
+            await asyncio.sleep(pause_s)
+            attempt += 1
+
+    async def _post(
+        self, path: str, params: dict[str, Any], data: bytes, media_type: str
+    ) -> tuple[int | None, str | None, bytes | Exception]:
+        try:
+            headers = {"Content-Type": media_type}
+            answer = await self._http.post(path, params=params, content=data, headers=headers)
+        except httpx.TransportError as error:
+            return None, None, error
+        return answer.status_code, answer.headers.get("Retry-After"), answer.content
+
     async def download(self, artifact: Artifact, to: Path) -> Path:
         """Write an artifact to the file ``to``, or into the folder ``to`` under its own name, and return the file."""
         target = wire.target(artifact, to)

@@ -19,6 +19,7 @@ PERMISSIONS = {  # what a signed-in person needs for what a key needs a scope fo
     Scope.TASKS_WRITE: "routing.change_task",
     Scope.AGENTS_READ: "routing.view_agent",
     Scope.AGENTS_WRITE: "routing.change_agent",
+    Scope.AGENTS_WORK: "routing.change_agent",
 }
 
 

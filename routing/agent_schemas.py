@@ -26,7 +26,8 @@ class SkillIn(Schema):
     max_attempts: StrictInt = Field(3, description="Attempts that began, before a task fails.")
 
 
-def _described(skill: Any) -> Any:
+def described(skill: Any) -> Any:
+    """Return a skill that is named by a text as an object."""
     return {"name": skill} if isinstance(skill, str) else skill
 
 
@@ -36,7 +37,7 @@ class AgentIn(Schema):
     model_config = ConfigDict(extra="forbid")
 
     description: StrictStr = ""
-    skills: list[Annotated[SkillIn, BeforeValidator(_described)]] = Field(
+    skills: list[Annotated[SkillIn, BeforeValidator(described)]] = Field(
         default_factory=list, max_length=200, description="Each described, or just its name as text."
     )
     executor: Name = "python"

@@ -19,7 +19,7 @@ from ninja import Body, NinjaAPI, Query, Schema, Status
 from ninja.params.functions import Header
 from ninja.parser import Parser
 
-from routing import agent_api, artifacts, errors, feedback, lifecycle, listing, payloads, problems, schemas
+from routing import agent_api, artifacts, errors, feedback, lifecycle, listing, payloads, problems, pull_api, schemas
 from routing.access import Caller, Needs, caller
 from routing.models import Artifact, Scope, Task, TaskState
 
@@ -155,6 +155,7 @@ async def get_artifact(request: HttpRequest, task_id: UUID, seq: int) -> Streami
 
 
 api.add_router("", agent_api.router)
+api.add_router("", pull_api.router)
 
 
 def _request(who: Caller, task: schemas.TaskIn, header_key: str | None = None) -> lifecycle.Request:

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 FACTS = "a2a:events"  # stream: what doors and workers tell the controller
 COMMITTED = "a2a:committed"  # stream: what the controller has committed, one entry a commit
 WORKERS = "a2a:workers"  # channel: stop these attempts; the registry has changed
+PULL = "a2a:pull"  # channel: these pull agents have attempts; and before ":<agent>", the lists of these
 SNAPSHOT = "a2a:snapshot"  # the live state in one JSON value, gone when the controller is silent
 MARKER = "a2a:marker"  # set by the leader; its absence means that Redis lost its data
 RING_PAUSE_S = 0.005  # many rings in so short a time become one
@@ -96,6 +97,28 @@ def is_fenced(key: str) -> bool:
 def tell(facts: bytes) -> None:
     """Append an entry, a JSON array of facts, to the stream."""
     line().ask("XADD", FACTS, "*", "e", facts)
+
+
+# ---- attempts of pull agents --------------------------------------------------------------------------------------
+
+PULL_KEPT_S = 3600  # attempts that nobody fetches are offered again much earlier
+
+
+def offer(offers: Iterable[tuple[str, str, int]]) -> None:
+    """Put (agent, task, attempt) where the agent fetches it, and ring. Raises ``redis.RedisError``."""
+    listed = list(offers)
+    commands: list[tuple[Any, ...]] = []
+    for agent, task, attempt in listed:
+        commands.append(("RPUSH", f"{PULL}:{agent}", orjson.dumps([task, attempt])))
+        commands.append(("EXPIRE", f"{PULL}:{agent}", PULL_KEPT_S))
+    commands.append(("PUBLISH", PULL, orjson.dumps(sorted({agent for agent, _, _ in listed}))))
+    line().ask_all(commands)
+
+
+def fetch(agent: str, count: int) -> list[tuple[str, int]]:
+    """Return up to ``count`` attempts offered to the agent, as (task, attempt); nobody else gets them."""
+    found = line().ask("LPOP", f"{PULL}:{agent}", count) or []
+    return [(str(task), int(attempt)) for task, attempt in map(orjson.loads, found)]
 
 
 # ---- ringing the controller -------------------------------------------------------------------------------------

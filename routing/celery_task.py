@@ -247,8 +247,13 @@ def message(
     call: Any,
     version: str = "",
     tenant: str = DEFAULT_TENANT,
+    queue: str = "",
+    more: Mapping[str, Any] | None = None,
 ) -> Message:
-    """Return the Celery message of an attempt: the recorded call or a plain one, with the attempt in its headers."""
+    """Return the Celery message of an attempt: the recorded call or a plain one, with the attempt in its headers.
+
+    It goes to the agent's queue unless another is named; ``more`` joins the facts of the attempt.
+    """
     facts = {
         "task": task,
         "attempt": attempt,
@@ -257,6 +262,7 @@ def message(
         "skill": skill,
         "version": version,
         "tenant": tenant,
+        **(more or {}),
     }
     if call and call.get("body"):
         headers = {**call["headers"], "a2a": facts, "retries": max(call["headers"].get("retries") or 0, 0)}
@@ -274,7 +280,7 @@ def message(
             {"skill": skill, "input": input},
             {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
         ]
-    return Message(queue=f"agent.{agent}", headers=headers, properties=properties, body=body)
+    return Message(queue=queue or f"agent.{agent}", headers=headers, properties=properties, body=body)
 
 
 def _throttle(value: Any) -> lifecycle.Throttle:

@@ -411,9 +411,27 @@ class _Reign:
                 pipe.execute()
         except redis.RedisError as error:
             self._lose_bus(error)
-        messages = self._messages([x for x in effects if isinstance(x, e.Dispatch)])
+        dispatches = [x for x in effects if isinstance(x, e.Dispatch)]
+        self._offer([d for d in dispatches if self._is_pull(d.agent)])
+        messages = self._messages([d for d in dispatches if not self._is_pull(d.agent)])
         if messages and not (self._bus_is_up and self.controller.publish(messages)):
             self._lose_bus("messages could not be sent")
+            self._unsent_at = time.monotonic()
+
+    def _is_pull(self, agent: str) -> bool:
+        seat = self.fleet.roster.agents.get(agent)
+        return seat is not None and seat.spec.is_pull
+
+    def _offer(self, dispatches: list[e.Dispatch]) -> None:
+        """Let pull agents know of their attempts."""
+        if not dispatches:
+            return
+        try:
+            if not self._bus_is_up:
+                raise redis.ConnectionError("Redis is out of reach")
+            broker.offer((d.agent, d.task, d.attempt) for d in dispatches)
+        except redis.RedisError as error:
+            self._lose_bus(error)
             self._unsent_at = time.monotonic()
 
     def _messages(self, dispatches: list[e.Dispatch]) -> list[broker.Message]:

@@ -120,6 +120,30 @@ class BadRegistration(RoutingError):
     kind, status = "bad-registration", 422
 
 
+class NotPull(RoutingError):
+    """{name!r} is not a pull agent: its executor is {executor}. Register it by PUT /agents/{name}/pull first."""
+
+    kind, status = "not-pull", 409
+
+
+class NotYours(RoutingError):
+    """Attempt {attempt} of task {task} is not this session's (any more): {why}. Stop it; its result is not wanted."""
+
+    kind, status = "not-yours", 409
+
+
+class BadResult(RoutingError):
+    """{why} Report a failure of the kind bad_output instead, or send another output."""
+
+    kind, status = "bad-result", 422
+
+
+class BusAway(RoutingError):
+    """Redis does not answer at the moment. Try again in a few seconds; nothing was changed."""
+
+    kind, status = "unavailable", 503
+
+
 class NotAuthenticated(RoutingError):
     """Say who you are: Authorization: Bearer a2a_… with a key that is neither expired nor revoked, or sign in."""
 

@@ -68,6 +68,7 @@ class AgentSpec:
     cost_usd: float = 0.0
     enabled: bool = True
     draining: bool = False
+    is_pull: bool = False  # it fetches its attempts itself; only a worker that names it serves it
 
 
 # ---- what the fleet is told -------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class Beat:
     incarnation: str  # differs after each start of the process
     threads: int  # attempts it can run at once; stuck threads are not counted
     attempts: tuple[tuple[str, int], ...] = ()
-    serves: frozenset[str] | None = None  # agents, None = all
+    serves: frozenset[str] | None = None  # agents, None = all but pull agents
     draining: bool = False
 
 

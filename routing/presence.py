@@ -22,6 +22,7 @@ class Presence:
         self._fleet = fleet
         self._crew: dict[str, Reach] = {}  # workers that take work → the agents they serve
         self._reach: Reach = frozenset()
+        self._named_ones: frozenset[str] = frozenset()  # agents that workers name
         self._named: dict[str, tuple[Reach, list[str] | None]] = {}  # worker → what it serves, and its first names
 
     def look(self) -> None:
@@ -30,10 +31,19 @@ class Presence:
         crew = {name: worker.serves for name, worker in roster.workers.items() if not worker.draining}
         if crew == self._crew:  # nearly always; the sets are mostly the same objects
             return
-        before, self._crew = self._reach, crew
+        before, named_before, self._crew = self._reach, self._named_ones, crew
         self._reach = reach_of(crew.values())
+        self._named_ones = frozenset[str]().union(*(names for names in crew.values() if names is not None))
         self._named = {name: known for name, known in self._named.items() if name in roster.workers}
-        roster.touched.update(name for name in roster.agents if is_in(name, before) != is_in(name, self._reach))
+        roster.touched.update(
+            name
+            for name in roster.agents
+            if self._is_served(name, before, named_before) != self._is_served(name, self._reach, self._named_ones)
+        )
+
+    def _is_served(self, agent: str, reach: Reach, named: frozenset[str]) -> bool:
+        """Return whether a worker serves the agent; a pull agent is served by one that names it alone."""
+        return agent in named if self._fleet.roster.agents[agent].spec.is_pull else is_in(agent, reach)
 
     def touched(self) -> set[str]:
         """Return the agents of which something changed since the last call."""
@@ -47,7 +57,7 @@ class Presence:
     def agent(self, name: str, now: float) -> dict[str, Any]:
         """Return the agent's row. ``breaker`` and ``contained`` are None where nothing is held against it."""
         seat = self._fleet.roster.agents[name]
-        spec, running, served = seat.spec, len(seat.running), is_in(name, self._reach)
+        spec, running, served = seat.spec, len(seat.running), self._is_served(name, self._reach, self._named_ones)
         state = "draining" if spec.draining else "silent" if not served else "busy" if running else "idle"
         state = "disabled" if not spec.enabled else state
         skills = sorted({skill for skill, _ in spec.skills})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pydantic
+import redis
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
@@ -43,6 +44,7 @@ def install(api: NinjaAPI) -> None:
         UnreadablePostError: lambda request, error: of_routing(request, errors.Malformed(why="it ended early.")),
         OperationalError: of_database,
         InterfaceError: of_database,
+        redis.RedisError: of_bus,
         Exception: of_surprise,
     }
     for kind, handler in handlers.items():
@@ -158,6 +160,12 @@ def of_database(request: HttpRequest, error: Exception) -> HttpResponse:
     """Return 503: the database is locked or away, which passes."""
     log.warning("%s %s: the database: %s (request %s)", request.method, request.path, error, request_id(request))
     return of_routing(request, errors.Unavailable())
+
+
+def of_bus(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Return 503: Redis is away, which passes."""
+    log.warning("%s %s: Redis: %s (request %s)", request.method, request.path, error, request_id(request))
+    return of_routing(request, errors.BusAway())
 
 
 def of_surprise(request: HttpRequest, error: BaseException) -> HttpResponse:

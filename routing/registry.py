@@ -106,8 +106,8 @@ def agent_names() -> list[str]:
 
 
 def capacities() -> dict[str, int]:
-    """Return the slots of all tenants' agents by name; at most half a second old."""
-    return {spec.name: spec.capacity for spec in known().agents.values()}
+    """Return the slots of the agents, of all tenants, that workers run; by name, at most half a second old."""
+    return {spec.name: spec.capacity for spec in known().agents.values() if not spec.is_pull}
 
 
 def skill_names(tenant: str) -> list[str]:
@@ -175,6 +175,7 @@ def spec(agent: Agent) -> AgentSpec:
         cost_usd=float(agent.cost_usd),
         enabled=agent.enabled,
         draining=agent.draining,
+        is_pull=agent.executor == executors.pull.NAME,
     )
 
 

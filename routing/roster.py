@@ -27,7 +27,7 @@ class WorkerSeen:
 
     incarnation: str
     threads: int
-    serves: frozenset[str] | None  # agents, None = all
+    serves: frozenset[str] | None  # agents, None = all but pull agents
     draining: bool
     seen_at: float
 
@@ -41,6 +41,7 @@ class Roster:
         self.slots = 0  # of all registered agents
         self.free: set[str] = set()  # agents with a free slot
         self.touched: set[str] = set()  # agents, since somebody last cleared it, for live pages
+        self._hosted: frozenset[str] | None = None  # agents that are no pull agents, None where all are so
         self._assigned = 0  # attempts sent and not begun
         self._working: Counter[str] = Counter()  # worker → attempts it works on
 
@@ -58,6 +59,8 @@ class Roster:
             self._count_slots(self.agents[name])
             self._forget_if_gone(name)
         self.slots = sum(spec.capacity for spec in present.values())
+        hosted = frozenset(name for name, spec in present.items() if not spec.is_pull)
+        self._hosted = hosted if len(hosted) < len(present) else None
         self.touched.update(self.agents)
 
     def registered(self) -> dict[str, e.AgentSpec]:
@@ -148,8 +151,9 @@ class Roster:
 
         A message that was sent and not begun is taken to be with the roomiest worker that serves its agent.
         """
-        if all(worker.serves is None for worker in self.workers.values() if not worker.draining):
-            return None if any(not worker.draining for worker in self.workers.values()) else frozenset()
+        living = [worker for worker in self.workers.values() if not worker.draining]
+        if self._hosted is None and all(worker.serves is None for worker in living):
+            return None if living else frozenset()
         rooms = {name: w.threads - self._working[name] for name, w in self.workers.items() if not w.draining}
         for agent, seat in self.agents.items():
             for _ in range(sum(flight.phase == "assigned" for flight in seat.running.values())):
@@ -157,11 +161,14 @@ class Roster:
                 if able:
                     rooms[max(able, key=lambda name: (rooms[name], name))] -= 1
         roomy = [self.workers[name].serves for name, room in rooms.items() if room > 0]
-        return None if None in roomy else frozenset().union(*(names for names in roomy if names is not None))
+        named = frozenset[str]().union(*(names for names in roomy if names is not None))
+        if None not in roomy:
+            return named
+        return None if self._hosted is None else named | self._hosted
 
     def _serves(self, worker: str, agent: str) -> bool:
         serves = self.workers[worker].serves
-        return serves is None or agent in serves
+        return not self.agents[agent].spec.is_pull if serves is None else agent in serves
 
     def threads(self) -> int:
         """Return how many attempts the living workers can run at once."""

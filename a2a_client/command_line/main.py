@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from a2a_client.command_line import agents, ending, places, remote, runs, settings, showing, tasks
+from a2a_client.command_line import agents, ending, places, remote, runs, serving, settings, showing, tasks
 from a2a_client.command_line.options import Chosen
 
 EPILOG = (
@@ -17,7 +17,7 @@ EPILOG = (
 )
 app = typer.Typer(no_args_is_help=True, epilog=EPILOG, pretty_exceptions_enable=False)
 for command in (tasks.submit, tasks.watch, tasks.tail, tasks.tasks, tasks.show, tasks.explain, tasks.cancel,
-                tasks.retry, tasks.artifacts):  # fmt: skip
+                tasks.retry, tasks.artifacts, serving.serve):  # fmt: skip
     app.command()(command)
 for name, group in (("runs", runs.app), ("agents", agents.app), ("a2a", remote.app),
                     ("config", places.config), ("keys", places.keys)):  # fmt: skip

@@ -3,7 +3,7 @@
 A new kind of executor is one module with one class under ``@executor("name")``, imported below.
 """
 
-from routing.executors import celery_task, command, python
+from routing.executors import celery_task, command, pull, python
 from routing.executors.contract import (
     AgentFailed,
     BadInput,
@@ -44,5 +44,6 @@ __all__ = [
     "handlers",
     "load",
     "names",
+    "pull",
     "python",
 ]

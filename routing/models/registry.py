@@ -34,6 +34,7 @@ class Scope(models.TextChoices):
     TASKS_WRITE = "tasks:write"
     AGENTS_READ = "agents:read"
     AGENTS_WRITE = "agents:write"
+    AGENTS_WORK = "agents:work"  # register as a pull agent, and work as one
 
 
 class ApiKey(models.Model):

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
 
 from a2a_client import AsyncClient, Client, NotFound, TaskFailed, TaskRequest, TaskTimeout
 from a2a_client.command_line.ending import Exit
 from tests.journeys.site import ROOT
-from tests.journeys.test_spine import Spine, gate, spine
+from tests.journeys.test_spine import Spine, gate, kinds, opened, spine
+from tests.private_redis import wait_until
 
 pytestmark = pytest.mark.journey
 
 __all__ = ["gate", "spine"]
+Start = Callable[[], subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -118,3 +124,91 @@ class TestCommandLine:
 
         assert json.loads(tail.stdout.splitlines()[-1])["kind"] == "completed"
         assert json.loads(listed.stdout)["id"] == id
+
+
+@pytest.fixture(scope="module")
+def start(spine: Spine) -> Iterator[Start]:
+    """Yield a function that starts the agent."""
+    key = spine.desk.key("agents:work")
+    environment = os.environ | {"A2A_URL": spine.site.url, "A2A_KEY": key}
+    command = [sys.executable, "-m", "a2a_client.command_line.main", "serve", "tests/journeys/pull_agent.py"]
+    started: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+class TestServe:
+    def test_does_the_tasks_of_its_skills(self, spine: Spine, start: Start, gate: dict[str, str]) -> None:
+        first = start()
+        wait_until(lambda: spine.post(skill="pull-odd").status_code == 201, "the agent to register")
+
+        said = spine.completed(spine.submit("pull-say", {"n": 1}))
+        refused = spine.until(spine.submit("pull-nap"), "failed")
+        odd = spine.until(spine.submit("pull-odd"), "failed")
+        stopped = spine.submit("pull-wait", gate)
+        spine.until(stopped, "working")
+        spine.cancel(stopped)
+        spine.until(stopped, "canceled")
+
+        assert said["output"] == {"said": {"n": 1}}
+        assert kinds(said) == ["submitted", "assigned", "working", "artifact", "log", "completed"]
+        assert (refused["error"]["kind"], odd["error"]["kind"]) == ("bad_input", "bad_output")
+        wait_until(lambda: Path(gate["seen"]).exists(), "the handler to see the cancel")
+        assert Path(gate["seen"]).read_text() == "canceled"
+        first.kill()
+
+    def test_loses_its_leases_when_it_is_killed_and_drains_when_it_is_asked_to_end(
+        self, spine: Spine, start: Start, gate: dict[str, str]
+    ) -> None:
+        first = start()
+        task = spine.submit("pull-wait", gate)
+        spine.until(task, "working")
+
+        first.kill()
+        second = start()
+        wait_until(lambda: spine.task(task)["attempts"][-1]["number"] > 1, "another attempt", patience_s=40)
+        spine.until(task, "working")
+        second.send_signal(signal.SIGTERM)
+        opened(gate)
+
+        done: dict[str, Any] = spine.completed(task)
+        assert done["output"]["attempt"] > 1
+        assert second.wait(timeout=30) == 0
+        assert done["attempts"][0]["state"] == "lost"
+
+    def test_takes_part_in_a_celery_group(self, spine: Spine, start: Start) -> None:
+        start()
+
+        assert spine.desk.celery(1, 2, skill="pull-say") == [{"said": 1}, {"said": 2}]
+
+
+class TestMcp:
+    async def test_gives_an_assistant_what_the_key_may_do(self, spine: Spine, key: str) -> None:
+        program = StdioServerParameters(
+            command=sys.executable,
+            args=["manage.py", "mcp", "--url", spine.site.url],
+            env=spine.site.environment(A2A_KEY=key),
+            cwd=ROOT,
+        )
+        async with stdio_client(program) as (reads, writes), ClientSession(reads, writes) as session:
+            await session.initialize()
+            tools = {tool.name for tool in (await session.list_tools()).tools}
+
+            made = await session.call_tool("submit_task", {"skill": "say", "input": {"n": 1}})
+            id = json.loads(made.content[0].text)["id"]  # type: ignore[union-attr]
+            done = await session.call_tool("wait_task", {"task": id})
+            asked = await session.call_tool("cancel_task", {"task": id})
+            refused = await session.call_tool("submit_task", {"skill": "nope"})
+
+        assert {"list_agents", "explain_task", "list_runs", "list_alerts", "cancel_task"} <= tools
+        assert json.loads(done.content[0].text)["output"] == {"said": {"n": 1}}  # type: ignore[union-attr]
+        assert not json.loads(asked.content[0].text)["canceled"]  # type: ignore[union-attr]
+        assert refused.isError
+        assert "No skill 'nope'" in refused.content[0].text  # type: ignore[union-attr]

@@ -129,3 +129,17 @@ class TestForgetSilent:
         made.forget_silent(WORKER_SILENT_S + 4.0)
 
         assert made.workers.keys() == {"w"}
+
+
+class TestPullAgents:
+    def test_are_served_by_nobody_but_a_worker_that_names_them(self) -> None:
+        made = Roster()
+        made.register([agent(), agent("p", is_pull=True)])
+        made.hear(beat(), 0.0)
+        assert made.served() == frozenset({"a"})
+
+        made.hear(beat("pull:p/1", threads=1, serves=frozenset({"p"})), 0.0)
+        assert made.served() == frozenset({"a", "p"})
+        made.occupy(Flight("x", 1, "p", 0.0))
+
+        assert made.served() == frozenset({"a"})
