@@ -143,7 +143,7 @@ class AsyncClient(Surface):
         """
         task = await self.task(id)
         if not task.has_ended:
-            last = task.events[-1].seq if task.events else 0
+            last = following.before_the_end(task.events)
             async for _ in self.events(id, after=last, timeout_s=timeout_s):
                 pass
             task = await self.task(id)

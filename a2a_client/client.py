@@ -138,7 +138,7 @@ class Client(Surface):
         """
         task = self.task(id)
         if not task.has_ended:
-            last = task.events[-1].seq if task.events else 0
+            last = following.before_the_end(task.events)
             for _ in self.events(id, after=last, timeout_s=timeout_s):
                 pass
             task = self.task(id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -20,6 +21,12 @@ class Request(TypedDict):
     headers: dict[str, str]
     params: dict[str, int]
     timeout: float  # seconds
+
+
+def before_the_end(events: Sequence[Event]) -> int:
+    """Return the seq to follow a task from that had not ended when it was read, though its events may say it has."""
+    seen = events[-1].seq if events else 0
+    return next((event.seq - 1 for event in events if event.kind in TERMINAL), seen)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
@@ -34,8 +35,8 @@ def context(run: Run) -> dict[str, Any]:
         "signals": sorted({step.pause.signal for step in graph.steps if step.pause and step.pause.signal}),
         "trouble": words.trouble(run.error),
         "causes": words.causes(run.error),
-        "picture": picture(graph, {name: row.state for name, row in rows.items()}, is_linked=True),
-        "gantt": times(run, graph, rows),
+        "picture": picture(graph, {name: row.state for name, row in rows.items()}, run=run),
+        "gantt": times(run, rows),
         "is_led": queries.is_led(),
         "steps": steps(run, graph, rows)[:SHOWN_STEPS],
         "names": [step.name for step in graph.steps],
@@ -51,22 +52,25 @@ def context(run: Run) -> dict[str, Any]:
     }
 
 
-def picture(graph: Graph, states: Mapping[str, str] | None = None, *, is_linked: bool = False) -> SafeString | None:
-    """Return the graph as SVG, None where it is too large; ``is_linked`` leads from its steps to the table's rows."""
+def picture(graph: Graph, states: Mapping[str, str] | None = None, *, run: Run | None = None) -> SafeString | None:
+    """Return the graph as SVG, None where it is too large; its steps lead to what became of them in ``run``."""
     if len(graph.steps) > DRAWN_STEPS:
         return None
-    rows = {step.name: f"#step-{number}" for number, step in enumerate(graph.steps, 1)}
-    return mark_safe(drawing.svg(graph, states, href=rows.__getitem__ if is_linked else None))  # it escapes its texts
+    return mark_safe(drawing.svg(graph, states, href=_inspector(run) if run else None))  # it escapes its texts
 
 
-def times(run: Run, graph: Graph, rows: Mapping[str, StepRun]) -> SafeString | None:
+def _inspector(run: Run) -> Callable[[str], str]:
+    """Return what gives the address of a step's inspector, which is a page of the app above."""
+    return lambda name: reverse("step", args=[run.id, name])
+
+
+def times(run: Run, rows: Mapping[str, StepRun]) -> SafeString | None:
     """Return when the steps waited and worked as SVG, the first to begin on top; None if none has begun."""
     begun = sorted((row for row in rows.values() if row.started_at), key=lambda row: (row.started_at, row.order))
     begun = begun[:DRAWN_STEPS]
     bars = _bars(queries.work_by_step(run, [row.step for row in begun]))
     lines = [gantt.Line(name=row.step, state=row.state, bars=bars.get(row.step) or [_own_bar(row)]) for row in begun]
-    places = {step.name: f"#step-{number}" for number, step in enumerate(graph.steps, 1)}
-    drawn = gantt.svg(lines, now=timezone.now().timestamp(), href=places.__getitem__)
+    drawn = gantt.svg(lines, now=timezone.now().timestamp(), href=_inspector(run))
     return None if drawn is None else mark_safe(drawn)  # it escapes its texts
 
 

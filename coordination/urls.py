@@ -12,7 +12,6 @@ urlpatterns = [
     path("runs/many", views.ask_many, name="runs-many"),
     path("runs/views", views.keep_view, name="run-views"),
     path("runs/<uuid:run_id>", views.run, name="run"),
-    path("runs/<uuid:run_id>/fork", views.fork, name="run-fork"),
     path("runs/<uuid:run_id>/<str:verb>", views.ask, name="run-ask"),
     path("schedules", views.schedule_list, name="schedules"),
     path("schedules/<int:pk>", views.schedule, name="schedule"),

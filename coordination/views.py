@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -19,23 +18,27 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coordination import bulk, drawing, forms, observed, queries, run_page, runs, schedules, words, workflows
+from coordination import (
+    bulk,
+    drawing,
+    forms,
+    observed,
+    queries,
+    run_page,
+    runs,
+    schedules,
+    verb_forms,
+    words,
+    workflows,
+)
 from coordination.models import Approval, Run, RunState, RunView, Schedule, Workflow
+from coordination.verb_forms import VERBS
 from routing import payloads
 from routing.errors import RoutingError
 from routing.models import DEFAULT_TENANT, new_id
 
 CHANGE = "coordination.change_run"
 MAX_VERSIONS = 100
-DONE = {
-    "pause": "Pause asked for. What runs ends; nothing new begins.",
-    "resume": "Resume asked for.",
-    "cancel": "Cancel asked for. The run ends when its tasks have confirmed that they stopped.",
-    "retry": "Asked to try the failed steps again.",
-    "rerun": "Asked to run again from that step.",
-    "skip": "Asked to skip that step.",
-    "signal": "The signal is on its way.",
-}
 
 
 # ---- workflows ----------------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ def _start(request: HttpRequest, row: Workflow) -> HttpResponse:
             runs.Request(
                 workflow=row.name,
                 tenant=row.tenant_id or DEFAULT_TENANT,
-                input=_json(typed),
+                input=verb_forms.json_of(typed),
                 idempotency_key=request.POST.get("key") or None,
                 by=request.user.get_username(),
             )
@@ -218,60 +221,16 @@ def _run(run_id: UUID) -> Run:
 @login_required
 @permission_required(CHANGE, raise_exception=True)
 def ask(request: HttpRequest, run_id: UUID, verb: str) -> HttpResponse:
-    """Ask the controller for something about the run, and show its page again."""
-    if verb not in DONE:
+    """Ask the controller for something about the run and show its page again; of a fork that of the new run."""
+    if verb not in VERBS:
         raise Http404(f"Nothing called {verb} can be asked of a run.")
     row = _run(run_id)
-    by, reason = request.user.get_username(), request.POST.get("reason", "").strip()
     try:
-        data = FACTS[verb](request.POST) if verb in FACTS else {}
-        payloads.check(reason, max_bytes=10_000, at="/reason")
-        runs.ask(row, runs.Kind(verb), by=by, reason=reason, **data)
-        messages.success(request, DONE[verb])
+        row = verb_forms.act(row, verb, request.POST, by=request.user.get_username())
+        messages.success(request, VERBS[verb].done)
     except RoutingError as error:
         messages.error(request, str(error))
-    return redirect("run", run_id)
-
-
-@require_POST
-@login_required
-@permission_required(CHANGE, raise_exception=True)
-def fork(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Begin a new run at a step of this one, which stays as it is, and show the new one."""
-    row, edited = _run(run_id), request.POST.get("input", "").strip()
-    try:
-        made = runs.fork(
-            row,
-            step=request.POST.get("step", ""),
-            by=request.user.get_username(),
-            reason=request.POST.get("reason", "").strip(),
-            input=_json(edited),
-            has_input=bool(edited),
-        )
-    except RoutingError as error:
-        messages.error(request, str(error))
-        return redirect("run", run_id)
-    messages.success(request, "This is the new run. The one it came from stays as it was.")
-    return redirect("run", made.id)
-
-
-def _json(text: str) -> Any:
-    """Return the value of a JSON box, None of an empty one. Raises a ``RoutingError``."""
-    return payloads.loads(text, max_bytes=settings.A2A_MAX_INPUT_BYTES) if text.strip() else None
-
-
-def _rerun(posted: Mapping[str, str]) -> dict[str, Any]:
-    edited = posted.get("input", "")
-    data: dict[str, Any] = {"step": posted.get("step", "")}
-    return data | {"input": _json(edited)} if edited.strip() else data
-
-
-FACTS: dict[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
-    "cancel": lambda posted: {"compensate": posted.get("compensate") == "yes"},
-    "skip": lambda posted: {"step": posted.get("step", "")},
-    "rerun": _rerun,
-    "signal": lambda posted: {"name": posted.get("name", ""), "payload": _json(posted.get("payload", ""))},
-}
+    return redirect("run", row.id)
 
 
 # ---- schedules ----------------------------------------------------------------------------------------------------

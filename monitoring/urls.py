@@ -14,6 +14,7 @@ urlpatterns = [
     path("tasks/<uuid:task_id>/artifacts/<int:seq>", views.artifact, name="task-artifact"),
     path("tasks/<uuid:task_id>/input.json", views.value, {"which": "input"}, name="task-input"),
     path("tasks/<uuid:task_id>/output.json", views.value, {"which": "output"}, name="task-output"),
+    path("runs/<uuid:run_id>/steps/<str:name>", views.step, name="step"),
     path("agents/<str:name>", views.agent, name="agent"),
     path("agents/<str:name>/<str:act>", views.act_on_agent, name="agent-act"),
     path("limits", views.limits, name="limits"),

@@ -18,7 +18,8 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-from monitoring import agent_page, alerts, health, limits_page, prometheus, queries, task_page
+from coordination.models import Run
+from monitoring import agent_page, alerts, health, limits_page, prometheus, queries, step_page, task_page
 from monitoring import overview as live_page
 from monitoring.models import Alert, AlertState
 from routing import errors, lifecycle, registry
@@ -173,6 +174,18 @@ def _task(task_id: UUID) -> Task:
         return Task.objects.get(id=task_id)
     except Task.DoesNotExist:
         raise Http404(f"There is no task {task_id}. Tasks are deleted some time after their end.") from None
+
+
+@require_safe
+@login_required
+@never_cache
+def step(request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
+    """One step of a run with everything about it; ``task`` in the address picks one of its tasks."""
+    run = Run.objects.filter(id=run_id).select_related("definition").first()
+    context = step_page.context(run, name, request.GET.get("task", "")) if run else None
+    if context is None:
+        raise Http404(f"There is no step {name} of a run {run_id}. Runs are deleted some time after their end.")
+    return render(request, "monitoring/step.html", context)
 
 
 @require_POST

@@ -13,7 +13,7 @@ from django.db.models import Model, Prefetch, Q, QuerySet
 from ninja import Schema
 
 from routing import errors, explanation, life, schemas, waiting
-from routing.models import Agent, Artifact, Attempt, Decision, Feedback, Skill, Task, TaskEvent, TaskState
+from routing.models import TERMINAL, Agent, Artifact, Attempt, Decision, Feedback, Skill, Task, TaskEvent, TaskState
 
 BASE = "/api/v1"
 EVENTS_SHOWN = 1000  # with the task itself
@@ -35,6 +35,9 @@ def task_out(task: Task) -> schemas.TaskOut:
 
 def task_detail(task: Task) -> schemas.TaskDetail:
     """Return the task with its attempts, first events, last decision and artifacts."""
+    events = _events(task.pk, after=0, limit=EVENTS_SHOWN)
+    if task.finished_at is None and any(event.kind in TERMINAL for event in events):
+        task.refresh_from_db()  # it ended between the two looks
     attempts = _attempts(task.pk)
     decisions = [attempt.decision for attempt in attempts if attempt.decision is not None]
     artifacts = [
@@ -49,7 +52,7 @@ def task_detail(task: Task) -> schemas.TaskDetail:
         detail=waiting.detail(task),
         decision=decisions[-1] if decisions else None,
         attempts=attempts,
-        events=_events(task.pk, after=0, limit=EVENTS_SHOWN),
+        events=events,
         artifacts=artifacts,
     )
 

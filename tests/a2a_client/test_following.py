@@ -3,7 +3,8 @@ import json
 import pytest
 
 from a2a_client import errors
-from a2a_client.following import Following
+from a2a_client.following import Following, before_the_end
+from a2a_client.models import Event
 
 
 def following(after: int = 0, timeout_s: float | None = None) -> Following:
@@ -34,6 +35,16 @@ class TestTake:
     @pytest.mark.parametrize("data", ["", "no json", "{}", '{"seq": "x"}'])
     def test_passes_over_what_is_no_event(self, data: str) -> None:
         assert following().take("resync", data) is None
+
+
+class TestBeforeTheEnd:
+    @pytest.mark.parametrize(
+        ("kinds", "after"), [([], 0), (["submitted", "working"], 2), (["submitted", "working", "completed"], 2)]
+    )
+    def test_leaves_the_end_to_come(self, kinds: list[str], after: int) -> None:
+        seen = [Event.model_validate_json(event(seq, kind)) for seq, kind in enumerate(kinds, start=1)]
+
+        assert before_the_end(seen) == after
 
 
 class TestCheck:

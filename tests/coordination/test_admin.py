@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from django.contrib.auth.models import User
-from django.test import Client
+import re
+from typing import Any
 
-from coordination import workflows
-from coordination.models import Run, Workflow, WorkflowVersion
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+
+from coordination import runs, workflows
+from coordination.models import Approval, Run, RunCommand, StepRun, Workflow, WorkflowVersion
 from routing import registry
 
 pytestmark = pytest.mark.django_db
@@ -108,3 +112,85 @@ class TestReadOnly:
 
         assert browser.post(f"/admin/coordination/run/{run.pk}/change/", {"state": "failed"}).status_code == 403
         assert browser.get("/admin/coordination/run/add/").status_code == 403
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run under way whose first step has failed; it waits for a signal, and for an answer."""
+    waits = "name: waits\nsteps:\n  first: {task: any}\n  news: {wait: {signal: news}}\n  may: {approval: Go on}\n"
+    workflows.save(waits)
+    made = runs.start(runs.Request(workflow="waits", by="ada")).run
+    now = timezone.now()
+    Run.objects.filter(id=made.id).update(state="running", accepted_at=now, started_at=now)
+    StepRun.objects.create(run=made, step="first", state="failed", round=1, started_at=now, ended_at=now)
+    made.refresh_from_db()
+    return made
+
+
+class TestRunAdmin:
+    def asking(self, run: Run, verb: str) -> str:
+        return f"/admin/coordination/run/{run.pk}/ask/{verb}"
+
+    def test_offers_what_can_be_asked_as_the_run_stands(self, browser: Client, run: Run) -> None:
+        html = browser.get(f"/admin/coordination/run/{run.pk}/change/").content.decode()
+
+        offered = re.findall(r"/ask/(\w+)", html)
+        assert offered == ["pause", "cancel", "retry", "rerun", "skip", "fork", "signal"]
+
+    @pytest.mark.parametrize(
+        ("verb", "typed", "data"),
+        [
+            ("pause", {}, {}),
+            ("cancel", {"compensate": "on"}, {"compensate": True}),
+            ("retry", {}, {}),
+            ("rerun", {"step": "first", "input": '{"n": 1}'}, {"step": "first", "input": {"n": 1}}),
+            ("skip", {"step": "first"}, {"step": "first"}),
+            ("signal", {"name": "news", "payload": "[1]"}, {"name": "news", "payload": [1]}),
+        ],
+    )
+    def test_asks_it_with_a_reason(
+        self, browser: Client, run: Run, verb: str, typed: dict[str, str], data: dict[str, Any]
+    ) -> None:
+        answer = browser.post(self.asking(run, verb), {**typed, "reason": "enough"})
+
+        command = RunCommand.objects.get()
+        assert answer.status_code == 302
+        assert (command.kind, command.data, command.by, command.reason) == (verb, data, "ada", "enough")
+
+    def test_forks_and_shows_the_new_run(self, browser: Client, run: Run) -> None:
+        answer = browser.post(self.asking(run, "fork"), {"step": "first", "input": "7"})
+
+        made = Run.objects.exclude(pk=run.pk).get()
+        assert answer.headers["Location"] == f"/admin/coordination/run/{made.pk}/change/"
+        assert (made.forked_from, made.overrides) == (run.pk, {"first": 7})
+
+    def test_says_on_the_form_what_is_refused(self, browser: Client, run: Run) -> None:
+        wrong = browser.post(self.asking(run, "rerun"), {"step": "first", "input": "{n"})
+        no_reason = browser.post(self.asking(run, "cancel"), {})
+
+        assert "errorlist nonfield" in wrong.content.decode()
+        assert "This field is required" in no_reason.content.decode()
+        assert not RunCommand.objects.exists()
+
+    def test_is_for_those_who_may(self, client: Client, run: Run) -> None:
+        reader = User.objects.create_user("eve", is_staff=True)
+        reader.user_permissions.add(Permission.objects.get(codename="view_run"))
+        client.force_login(reader)
+
+        assert "/ask/" not in client.get(f"/admin/coordination/run/{run.pk}/change/").content.decode()
+        assert client.post(self.asking(run, "pause"), {}).status_code == 403
+        assert client.get(self.asking(run, "nothing")).status_code == 404
+
+
+class TestApprovalAdmin:
+    def test_answers_where_it_is_shown(self, browser: Client, run: Run) -> None:
+        row = Approval.objects.create(tenant_id=run.tenant_id, run=run, step="may", title="Go on?", schema={}, round=1)
+        page = f"/admin/coordination/approval/{row.pk}/change/"
+
+        html = browser.get(page).content.decode()
+        answer = browser.post(f"/approvals/{row.pk}", {"answer": "true", "next": page})
+
+        assert f'action="/approvals/{row.pk}"' in html
+        assert f'value="{page}"' in html
+        assert answer.headers["Location"] == page
+        assert RunCommand.objects.get().kind == "answer"

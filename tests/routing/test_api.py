@@ -328,6 +328,15 @@ class TestGetTask:
         assert told["detail"] == f"No task {foreign}."
         problem(nowhere, 404, "no-such-task")
 
+    def test_never_shows_the_end_among_its_events_of_a_task_that_has_not_ended(self, bot: Program) -> None:
+        read = Task.objects.get(pk=bot.submit()["id"])
+        TaskEvent.objects.create(task=read, seq=2, kind="canceled", at=timezone.now())
+        Task.objects.filter(pk=read.pk).update(state=TaskState.CANCELED, finished_at=timezone.now())
+
+        shown = listing.task_detail(read)
+
+        assert shown.state == shown.events[-1].kind == TaskState.CANCELED
+
 
 class TestListEvents:
     def test_goes_on_after_the_last_one_seen(self, bot: Program) -> None:

@@ -39,19 +39,20 @@ QUICK = (
 MYPY = Step(name="mypy --strict", command=(PYTHON, "-m", "mypy", *SOURCES))
 ROUTING = Step(name="pytest: routing", command=(*PYTEST, "tests/routing", "-m", f"not ({WAITS})"))
 REST = Step(name="pytest: the rest", command=(*PYTEST, "--ignore=tests/routing", "-m", f"not ({WAITS})"))
-WAITING = Step(name=f"pytest: {WAITS}", command=(*PYTEST, "-m", WAITS))
+JOURNEYS = Step(name="pytest: journey", command=(*PYTEST, "-m", "journey"))
+FAULTS = Step(name="pytest: fault or browser", command=(*PYTEST, "-m", "fault or browser"))
 # What depends on the database, once more on a PostgreSQL of its own; where there is none, it says so.
 TWICE = ("tests/routing", "tests/coordination", "tests/journeys/test_canvas.py")
 POSTGRES = Step(
     name="pytest on PostgreSQL",
     command=(PYTHON, "-m", "tests.postgres", *PYTEST, *TWICE, "-m", "database or journey"),
 )
-TRACKS = ((ROUTING, POSTGRES), (MYPY, REST), (WAITING,))  # side by side; the last one hardly needs a core
+TRACKS = ((ROUTING, POSTGRES), (MYPY, REST), (JOURNEYS,), (FAULTS,))  # side by side; the last two hardly need a core
 HELP = """usage: manage.py test [pytest's arguments]
 
 Without arguments: ruff, mypy --strict, makemigrations --check, then every test, and what depends on the database
-once more on PostgreSQL where that is installed. Three tracks run side by side; what the second and the third one say
-comes at the end.
+once more on PostgreSQL where that is installed. Four tracks run side by side; what all but the first say comes at
+the end.
 With arguments: pytest alone, with those arguments, e.g. manage.py test tests/routing -k lease
 """
 

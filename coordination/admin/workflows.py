@@ -1,4 +1,4 @@
-"""Admin pages of workflows, runs and approvals. Every write is a call to ``coordination.workflows``."""
+"""Admin pages of workflows. Every write is a call to ``coordination.workflows``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from coordination import bulk, errors, runs, schedules, workflows
+from coordination import errors, workflows
 from coordination.difference import difference
-from coordination.models import Approval, Run, Schedule, Workflow, WorkflowVersion, newest
-from routing.admin.forms import ReadOnly, RegistryForm, RowForm, Rows
-from routing.admin.ledger import BoundedPaginator
-from routing.errors import RoutingError
+from coordination.models import Workflow, WorkflowVersion, newest
+from routing.admin.forms import RowForm, Rows
 from routing.models import DEFAULT_TENANT
 
 if TYPE_CHECKING:  # Django's own class takes no type arguments when the program runs
@@ -201,129 +199,3 @@ def source_lines(old: WorkflowVersion, new: WorkflowVersion) -> list[str]:
     """Return the unified diff of two versions' sources, [] if they say the same."""
     before, after = (workflows.source_of(version.definition).splitlines() for version in (old, new))
     return list(difflib.unified_diff(before, after, f"v{old.number}", f"v{new.number}", lineterm=""))
-
-
-@admin.register(Run)
-class RunAdmin(ReadOnly):
-    list_display = ["id", "page", "workflow", "version", "state", "by", "tenant", "created_at", "ended_at"]
-    list_filter = ["state", "tenant"]
-    list_select_related = False
-    ordering = ["-created_at", "-id"]
-    paginator = BoundedPaginator
-    search_fields = ["workflow__exact"]
-    search_help_text = "A workflow's whole name."
-    actions = ["pause", "resume", "cancel", "retry"]
-
-    @admin.display(description="page")
-    def page(self, run: Run) -> SafeString:
-        """Return the link to the run's own page."""
-        return format_html('<a href="/runs/{}">open</a>', run.pk)
-
-    @admin.action(description="Pause: let nothing new begin", permissions=["intervene"])
-    def pause(self, request: HttpRequest, queryset: Any) -> None:
-        self._ask(request, queryset, runs.Kind.PAUSE)
-
-    @admin.action(description="Resume: let paused runs go on", permissions=["intervene"])
-    def resume(self, request: HttpRequest, queryset: Any) -> None:
-        self._ask(request, queryset, runs.Kind.RESUME)
-
-    @admin.action(description="Cancel: end them, with all that runs for them", permissions=["intervene"])
-    def cancel(self, request: HttpRequest, queryset: Any) -> None:
-        self._ask(request, queryset, runs.Kind.CANCEL)
-
-    @admin.action(description="Retry what failed", permissions=["intervene"])
-    def retry(self, request: HttpRequest, queryset: Any) -> None:
-        self._ask(request, queryset, runs.Kind.RETRY)
-
-    def has_intervene_permission(self, request: HttpRequest) -> bool:
-        """Return whether this person may ask something of runs; the rows themselves nobody edits."""
-        return bool(request.user.has_perm("coordination.change_run"))
-
-    def _ask(self, request: HttpRequest, queryset: Any, kind: runs.Kind) -> None:
-        asked = 0
-        for run in queryset:
-            if run.state not in bulk.CAN[kind]:
-                continue
-            try:
-                runs.ask(run, kind, by=request.user.get_username(), reason="in the admin")
-                asked += 1
-            except RoutingError as error:
-                self.message_user(request, f"{run}: {error}", level="error")
-        self.message_user(request, f"{asked} of {len(queryset)} runs were asked to {kind.value}; it suits no others.")
-
-
-@admin.register(Approval)
-class ApprovalAdmin(ReadOnly):
-    list_display = ["title", "page", "state", "asked_at", "answered_by", "answered_at", "tenant"]
-    list_filter = ["state", "tenant"]
-    ordering = ["-asked_at"]
-    paginator = BoundedPaginator
-
-    @admin.display(description="run")
-    def page(self, approval: Approval) -> SafeString:
-        """Return the link to the run that asks."""
-        return format_html('<a href="/runs/{}">open</a>', approval.run_id)
-
-
-class ScheduleForm(RegistryForm):
-    """A schedule; what is wrong with it stands at its field."""
-
-    def problems(self) -> Iterator[schedules.Problem]:
-        """Yield what keeps the schedule from being kept."""
-        yield from schedules.problems(self.instance)
-
-
-@admin.register(Schedule)
-class ScheduleAdmin(Rows):
-    form = ScheduleForm
-    list_display = ["name", "workflow", "words", "enabled", "next", "trouble", "tenant"]
-    list_filter = ["enabled", "tenant"]
-    search_fields = ["name", "workflow", "description"]
-    actions = ["pause", "resume", "begin"]
-    readonly_fields = ["words", "upcoming", "trouble", "changed_by", "created_at"]
-    fieldsets = [
-        (None, {"fields": ["tenant", "name", "description", "enabled"]}),
-        ("What", {"fields": ["workflow", "input", "priority"]}),
-        ("When", {"fields": ["cron", "every_s", "zone", "words", "upcoming"]}),
-        ("If not", {"fields": ["overlap", "catch_up", "catch_up_s"]}),
-        ("Kept", {"fields": ["trouble", "changed_by", "created_at"]}),
-    ]
-
-    @admin.display(description="in words")
-    def words(self, row: Schedule) -> str:
-        """Return when it is due, as a sentence."""
-        return schedules.table(row).in_words() if row.pk else "Shown once it is saved."
-
-    @admin.display(description="next")
-    def next(self, row: Schedule) -> str:
-        """Return the next time."""
-        return next((f"{due:%F %R}Z" for due in schedules.upcoming(row, 1)), "–")
-
-    @admin.display(description="next five times")
-    def upcoming(self, row: Schedule) -> str:
-        """Return the next five times."""
-        return ", ".join(f"{due:%a %F %R}Z" for due in schedules.upcoming(row)) if row.pk else "–"
-
-    def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
-        """Keep the schedule; what it would have met before now is settled."""
-        schedules.save(obj, by=request.user.get_username())
-
-    @admin.action(description="Pause: begin nothing, runs under way go on", permissions=["change"])
-    def pause(self, request: HttpRequest, queryset: Any) -> None:
-        for row in queryset:
-            schedules.set_enabled(row, enabled=False, by=request.user.get_username())
-
-    @admin.action(description="Resume", permissions=["change"])
-    def resume(self, request: HttpRequest, queryset: Any) -> None:
-        for row in queryset:
-            schedules.set_enabled(row, enabled=True, by=request.user.get_username())
-
-    @admin.action(description="Begin a run of each now", permissions=["change"])
-    def begin(self, request: HttpRequest, queryset: Any) -> None:
-        for row in queryset:
-            try:
-                run = schedules.run_now(row, by=request.user.get_username())
-                link = format_html('{}: <a href="/runs/{}">run {}</a> begins.', row.name, run.pk, run.pk)
-                self.message_user(request, link)
-            except RoutingError as error:
-                self.message_user(request, f"{row.name}: {error}", level="error")
