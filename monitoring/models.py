@@ -51,3 +51,49 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Series(models.Model):
+    """A metric with its labels. Written by ``monitoring.store`` alone, as are ``Tick`` and ``Chunk``."""
+
+    name = models.CharField(max_length=100)
+    labels = models.JSONField(default=dict)
+    key = models.CharField(max_length=500, unique=True, help_text="Name and labels, as Prometheus writes them.")
+    kind = models.CharField(max_length=12)
+    seen_at = models.DateTimeField(help_text="When it was last measured, within ten minutes.")
+
+    class Meta:
+        verbose_name_plural = "series"
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["gauge", "counter", "distribution"]), name="series_kind_known")
+        ]
+        indexes = [models.Index(fields=["name"], name="series_of_name")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Tick(models.Model):
+    """Everything that was measured at one moment, until it is rolled up."""
+
+    at = models.DateTimeField(primary_key=True)
+    data = models.BinaryField(help_text="zlib of JSON: [[series, value], …]")
+
+    def __str__(self) -> str:
+        return self.at.isoformat()
+
+
+class Chunk(models.Model):
+    """The points of one series over a while, at one resolution."""
+
+    series = models.ForeignKey(Series, models.CASCADE, db_index=False, related_name="chunks")
+    step_s = models.PositiveIntegerField(help_text="0: as measured.")
+    start = models.DateTimeField()
+    data = models.BinaryField(help_text="zlib of JSON: [point, …]")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["series", "step_s", "start"], name="chunk_once")]
+        indexes = [models.Index(fields=["step_s", "start"], name="chunk_old")]  # retention
+
+    def __str__(self) -> str:
+        return f"{self.series_id} {self.step_s} {self.start}"

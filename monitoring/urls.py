@@ -22,6 +22,7 @@ urlpatterns = [
     path("alerts/<int:pk>/acknowledge", views.acknowledge, name="alert-acknowledge"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("metrics", views.metrics, name="metrics"),
 ]
 
 # Any: for Channels these are ASGI applications, which Django's types do not know as views.

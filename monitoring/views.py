@@ -15,15 +15,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
 from coordination.models import Run
-from monitoring import agent_page, alerts, health, limits_page, queries, step_page, task_page
+from monitoring import agent_page, alerts, health, limits_page, prometheus, queries, step_page, task_page
 from monitoring import overview as live_page
 from monitoring.models import Alert, AlertState
 from routing import errors, lifecycle, registry
+from routing.access import Needs
 from routing.artifacts import ArtifactError
-from routing.models import Agent, Artifact, Task, TaskState
+from routing.models import Agent, Artifact, Scope, Task, TaskState
 
 # A stored file is somebody else's: should a browser ever show it, then without scripts and without our origin.
 FILE_POLICY = "default-src 'none'; sandbox"
@@ -50,6 +52,17 @@ def readyz(request: HttpRequest) -> JsonResponse:
     ready, words = health.readiness()
     status = {"status": "ready" if ready else "not ready", "checks": words}
     return JsonResponse(status, status=200 if ready else 503, json_dumps_params={"indent": 2, "ensure_ascii": False})
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer Prometheus, which sends an API key with the scope agents:read; people see it with their session."""
+    try:
+        Needs(Scope.AGENTS_READ)(request)
+    except errors.RoutingError as error:
+        return HttpResponse(f"{error}\n", status=error.status, content_type="text/plain; charset=utf-8")
+    return HttpResponse(prometheus.text(), content_type=CONTENT_TYPE_LATEST)
 
 
 @require_safe

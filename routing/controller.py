@@ -79,13 +79,18 @@ class Controller:
             if epoch is None:
                 return
             log.info("controller: leading, epoch %d", epoch)
+            reign: _Reign | None = None
             try:
-                _Reign(self, epoch).run()
+                reign = _Reign(self, epoch)
+                reign.run()
             except ledger.Deposed:
                 log.warning("controller: another one leads now; standing by")
             except DatabaseError as error:
                 log.error("controller: the database failed (%s); starting over", error)
                 self.stopping.wait(0.5)
+            finally:
+                if reign is not None:
+                    reign.live.close()
 
     def stop(self) -> None:
         """End after the batch at hand."""

@@ -101,6 +101,12 @@ class Live:
                 log.exception("the observer %s is left out until another controller leads", name)
                 del self._observers[name]
 
+    def close(self) -> None:
+        """End with the reign: observers that have a ``close`` are told."""
+        for observer in self._observers.values():
+            if (close := getattr(observer, "close", None)) is not None:
+                close()
+
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the whole live state. How the rules stand, and who serves whom, is at most a second old."""
         fleet = self._fleet
