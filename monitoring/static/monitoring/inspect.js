@@ -55,6 +55,9 @@ document.addEventListener("click", (event) => {
   show(address);
 });
 drawer.addEventListener("click", (event) => event.target === drawer && drawer.close()); // beside it
-drawer.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+drawer.addEventListener("close", () => {
+  history.replaceState(null, "", location.pathname + location.search);
+  document.querySelector(`td a[href="${shown.split("?")[0]}"]`)?.focus(); // the row it was opened from may be a new element
+});
 setInterval(follow, EVERY_MS);
 openFromAddress();
