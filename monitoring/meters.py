@@ -166,7 +166,7 @@ def after_tick(name: str, factory: Callable[[], AfterTick]) -> None:
 
 
 class Ticker:
-    """Observes the controller's snapshots; its thread measures and writes until ``close``."""
+    """Observes the controller's snapshots; its thread measures and writes from ``begin`` until ``close``."""
 
     def __init__(self) -> None:
         store.forget()
@@ -175,6 +175,10 @@ class Ticker:
         self._apart = [Apart(name, take) for name, take in samplers.APART.items()]
         self._after = {name: factory() for name, factory in _AFTER.items()}
         self._rolled_at = time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Start the thread: the reign begins."""
         self._thread = threading.Thread(target=self._run, name="meters", daemon=True)
         self._thread.start()
 
@@ -185,7 +189,8 @@ class Ticker:
     def close(self) -> None:
         """End the thread; it writes what it is at."""
         self._ended.set()
-        self._thread.join(PATIENCE_S + 1.0)
+        if self._thread is not None:
+            self._thread.join(PATIENCE_S + 1.0)
 
     def _run(self) -> None:
         wait_s = FIRST_S

@@ -82,6 +82,7 @@ class Controller:
             reign: _Reign | None = None
             try:
                 reign = _Reign(self, epoch)
+                reign.live.begin()
                 reign.run()
             except ledger.Deposed:
                 log.warning("controller: another one leads now; standing by")

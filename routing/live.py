@@ -101,11 +101,18 @@ class Live:
                 log.exception("the observer %s is left out until another controller leads", name)
                 del self._observers[name]
 
+    def begin(self) -> None:
+        """Begin with the reign: observers that have a ``begin`` are told."""
+        self._tell("begin")
+
     def close(self) -> None:
         """End with the reign: observers that have a ``close`` are told."""
+        self._tell("close")
+
+    def _tell(self, what: str) -> None:
         for observer in self._observers.values():
-            if (close := getattr(observer, "close", None)) is not None:
-                close()
+            if (told := getattr(observer, what, None)) is not None:
+                told()
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the whole live state. How the rules stand, and who serves whom, is at most a second old."""
