@@ -15,7 +15,7 @@ from mcp.server.fastmcp.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel
 
-from a2a_client import errors
+from a2a_client import errors, following
 from a2a_client.asynchronous import AsyncClient
 from a2a_client.calls import BASE, Call
 
@@ -93,7 +93,7 @@ class Tools:
         it is returned as it is, and goes on."""
         try:
             found = await _asked(self._client.task(task))
-            last = found.events[-1].seq if found.events else 0
+            last = following.before_the_end(found.events)
             if not found.has_ended:
                 async for event in self._client.events(task, after=last, timeout_s=min(timeout_s, MOST_WAIT_S)):
                     if event.kind == "progress":

@@ -188,16 +188,3 @@ class Decision(Model):
     agent: str
     state: str
     explanation: tuple[str, ...] = ()
-
-
-class Claim(Model):
-    """One attempt at a task that a pull agent has been given."""
-
-    task: UUID
-    attempt: int
-    skill: str
-    input: Any = None
-    timeout_s: float = 0.0
-    lease_s: float = 10.0
-    idempotency_key: str = ""
-    context: UUID | None = None

@@ -191,7 +191,7 @@ class Server:
     async def _ended(self, claim: Claim, context: Context) -> Call[None] | None:
         """Return how to report the attempt's end, None for one that nobody wants to hear of."""
         running = asyncio.ensure_future(self._run(claim, context))
-        context.on_cancel(lambda: self._loop.call_soon_threadsafe(running.cancel) and None)
+        context.on_cancel(lambda: self._loop.call_soon_threadsafe(running.cancel))
         try:
             async with asyncio.timeout(context.timeout_s):
                 output = await running

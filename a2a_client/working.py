@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from a2a_client.pull_calls import Claim, Key
+
+log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 0.25
 T = TypeVar("T")
@@ -119,7 +122,10 @@ class Context:
             self.stop_reason = reason
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # a handler's own; the others and the attempt's lease do not depend on it
+                log.exception("%s: what task %s asked for on cancel failed", self.agent, self.task_id)
 
     def progress(self, fraction: float | None, message: str = "") -> None:
         """Report how far the work is (0..1, None if unknown). More than four reports a second are thinned out."""

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from coordination import drawing, forms, gantt, queries, words, workflows
+from coordination import drawing, forms, gantt, queries, verb_forms, words, workflows
 from coordination.graph import Graph, Step
 from coordination.models import ENDED, Approval, Run, RunCommand, RunEvent, StepRun
 
@@ -32,7 +32,7 @@ def context(run: Run) -> dict[str, Any]:
         "workflow_address": queries.address(run.tenant_id, run.workflow) if run.version else "",
         "ended": run.state in ENDED,
         "can_retry": run.state == "failed" or any(row.state == "failed" for row in rows.values()),
-        "signals": sorted({step.pause.signal for step in graph.steps if step.pause and step.pause.signal}),
+        "signals": verb_forms.signals(graph),
         "trouble": words.trouble(run.error),
         "causes": words.causes(run.error),
         "picture": picture(graph, {name: row.state for name, row in rows.items()}, run=run),

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from coordination import bulk, runs
+from coordination import bulk, runs, workflows
 from coordination.graph import Graph
 from coordination.models import ENDED, Run, StepRun
 from routing import payloads
@@ -52,7 +52,7 @@ def fitting(run: Run) -> list[str]:
         "rerun": True,
         "fork": True,
         "skip": run.state not in ("completed", "canceling"),
-        "signal": alive,
+        "signal": alive and bool(signals(workflows.graph_of(run.definition))),
     }
     return [verb for verb in VERBS if fits[verb]]
 

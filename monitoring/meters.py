@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import DatabaseError, connection
@@ -52,8 +52,9 @@ class Meter:
         if r.kind == "submitted":
             one["a2a_tasks_submitted_total", (skill,)] += 1
         elif r.kind == "assigned":
-            if len(self._assigned) < MOST_ASSIGNED:
-                self._assigned[r.task, r.attempt] = r.at
+            self._assigned[r.task, r.attempt] = r.at
+            if len(self._assigned) > MOST_ASSIGNED:  # the oldest: of attempts that ended in ways not counted here
+                del self._assigned[next(iter(self._assigned))]
             if (waited_s := r.data.get("waited_s")) is not None:
                 self._observe("a2a_task_wait_seconds", skill, float(waited_s))
         elif r.kind == "requeued":
@@ -156,15 +157,6 @@ class Apart:
         yield Sample(name="a2a_sampler_failures_total", value=self.failures, labels=labels)
 
 
-AfterTick = Callable[[dt.datetime], None]
-_AFTER: dict[str, Callable[[], AfterTick]] = {}
-
-
-def after_tick(name: str, factory: Callable[[], AfterTick]) -> None:
-    """Have something called after each tick was written, in the same thread; made anew for each reign."""
-    _AFTER[name] = factory
-
-
 class Ticker:
     """Observes the controller's snapshots; its thread measures and writes from ``begin`` until ``close``."""
 
@@ -173,7 +165,6 @@ class Ticker:
         self._snapshot: Mapping[str, Any] | None = None
         self._ended = threading.Event()
         self._apart = [Apart(name, take) for name, take in samplers.APART.items()]
-        self._after = {name: factory() for name, factory in _AFTER.items()}
         self._rolled_at = time.monotonic()
         self._thread: threading.Thread | None = None
 
@@ -207,7 +198,7 @@ class Ticker:
         connection.close()
 
     def tick(self, at: dt.datetime) -> None:
-        """Measure once, write it, and tell those who look at it. Raises ``DatabaseError``."""
+        """Measure once and write it. Raises ``DatabaseError``."""
         snapshot = self._snapshot or {}
         until = time.monotonic() + PATIENCE_S
         for sampler in self._apart:
@@ -217,7 +208,6 @@ class Ticker:
             samples += sampler.result(until)
         samples.append(Sample(name="a2a_series", value=len(samples)))
         store.write(samples, at)
-        self._tell(at)
         if time.monotonic() - self._rolled_at > ROLL_S:
             self._rolled_at = time.monotonic()
             store.roll_up(at)
@@ -230,12 +220,3 @@ class Ticker:
         yield from samplers.database(snapshot)
         for name, count in list(store.left_out.items()):
             yield Sample(name="a2a_samples_left_out_total", value=count, labels={"metric": name})
-
-    def _tell(self, at: dt.datetime) -> None:
-        for name, look in list(self._after.items()):
-            try:
-                look(at)
-            except DatabaseError:
-                raise
-            except Exception:
-                log.exception("%s failed after a tick", name)

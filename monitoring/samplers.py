@@ -109,7 +109,7 @@ def redis_server(snapshot: Mapping[str, Any]) -> Iterator[Sample]:
 
 def queues(snapshot: Mapping[str, Any]) -> Iterator[Sample]:
     """Yield how many messages are in the broker's queues, where the broker is our Redis."""
-    if not settings.A2A_BROKER_URL.startswith("redis"):
+    if not settings.A2A_BROKER_IS_OUR_REDIS:
         return
     names = ["intake", "control", *(f"agent.{row['agent']}" for row in snapshot.get("fleet", ()))]
     pipe = broker.client(BUS_S).pipeline(transaction=False)

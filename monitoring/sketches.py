@@ -51,12 +51,6 @@ class Distribution:
                 break
         return min(max(math.exp((place + 0.5) * WIDTH), self.lowest), self.highest)
 
-    def share_below(self, limit: float) -> float | None:
-        """Return how many (0..1) were less than ``limit``, within the width of one bin; None of nothing."""
-        if not self.count:
-            return None
-        return sum(count for place, count in self.bins.items() if math.exp((place + 0.5) * WIDTH) < limit) / self.count
-
     def as_json(self) -> list[Any]:
         """Return it for ``of_json``."""
         bounds = [self.lowest, self.highest] if self.count else [0.0, 0.0]

@@ -25,7 +25,6 @@ from monitoring import catalogue, metrics
 from monitoring.metrics import Kind, Point, Sample, Value
 from monitoring.models import Chunk, Series, Tick
 from monitoring.sketches import Distribution
-from routing.errors import RoutingError
 
 WINDOW_S = 600  # ticks become chunks when so much time is full
 SPANS: dict[int, int] = {0: WINDOW_S, 60: 7200, 600: 86_400}  # resolution → seconds in one chunk
@@ -33,12 +32,6 @@ KEPT: dict[int, float] = {0: 86_400.0, 60: 7 * 86_400.0, 600: 90 * 86_400.0}
 MOST_COMBINATIONS = 1_000  # of labels, for one name: what comes beyond is left out, and counted
 SLICE = 200  # series in one transaction: the controller must not wait long for the database
 READ_TICKS = 500  # kept decoded
-
-
-class NoSuchMetric(RoutingError):
-    """There is no metric {name}. GET /api/v1/metrics lists those there are."""
-
-    kind, status = "no-such-metric", 404
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +44,9 @@ class Reading:
     points: list[Point]
 
 
-@dataclass(slots=True)
-class _Known:
-    id: int
-    name: str
-    labels: Mapping[str, str]
-    kind: Kind
-
-
 _lock = threading.Lock()
-_series: dict[str, _Known] = {}
+_series: dict[str, int] = {}  # numbers by key
+_counts: Counter[str] = Counter()  # series by metric
 _ticks: OrderedDict[float, dict[int, Any]] = OrderedDict()  # decoded, by their time
 left_out: Counter[str] = Counter()  # samples that were one combination of labels too many, by metric
 
@@ -69,6 +55,7 @@ def forget() -> None:
     """Forget what this process remembers of the tables."""
     with _lock:
         _series.clear()
+        _counts.clear()
         _ticks.clear()
 
 
@@ -101,21 +88,26 @@ def _id(sample: Sample, at: dt.datetime) -> int | None:
         if not _series:
             _load()
         if (known := _series.get(key)) is not None:
-            return known.id
-        if len(key) > 500 or sum(1 for each in _series.values() if each.name == sample.name) >= MOST_COMBINATIONS:
+            return known
+        if len(key) > 500 or _counts[sample.name] >= MOST_COMBINATIONS:
             left_out[sample.name] += 1
             return None
         kind = Kind.DISTRIBUTION if isinstance(sample.value, Distribution) else catalogue.kind(sample.name)
         row, _ = Series.objects.get_or_create(
             key=key, defaults={"name": sample.name, "labels": dict(sample.labels), "kind": kind, "seen_at": at}
         )
-        _series[key] = _Known(row.pk, row.name, row.labels, Kind(row.kind))
+        _remember(row)
         return int(row.pk)
 
 
 def _load() -> None:
     for row in Series.objects.all():
-        _series[row.key] = _Known(row.pk, row.name, row.labels, Kind(row.kind))
+        _remember(row)
+
+
+def _remember(row: Series) -> None:
+    _series[row.key] = row.pk
+    _counts[row.name] += 1
 
 
 def _packed(rows: Sequence[Any]) -> bytes:

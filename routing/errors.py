@@ -139,7 +139,7 @@ class BadResult(RoutingError):
 
 
 class BusAway(RoutingError):
-    """Redis does not answer at the moment. Try again in a few seconds; nothing was changed."""
+    """Redis does not answer at the moment. Try again in a few seconds."""
 
     kind, status = "unavailable", 503
 

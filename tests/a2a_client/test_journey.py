@@ -188,6 +188,19 @@ class TestServe:
 
         assert spine.desk.celery(1, 2, skill="pull-say") == [{"said": 1}, {"said": 2}]
 
+    def test_does_what_the_example_in_the_documents_says(self, spine: Spine) -> None:
+        environment = os.environ | {"A2A_URL": spine.site.url, "A2A_KEY": spine.desk.key("agents:work")}
+        command = [sys.executable, "-m", "a2a_client.command_line.main", "serve", "docs/examples/pull_agent.py"]
+        with subprocess.Popen([*command, "--name", "words"], cwd=ROOT, env=environment) as agent:
+            try:
+                wait_until(lambda: spine.post(skill="words.count", input={"text": "a"}).status_code == 201, "the agent")
+                done = spine.completed(spine.submit("words.count", {"text": "to be or not to be"}))
+            finally:
+                agent.terminate()
+
+        assert done["output"]["words"] == 6
+        assert agent.returncode == 0
+
 
 class TestMcp:
     async def test_gives_an_assistant_what_the_key_may_do(self, spine: Spine, key: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from coordination import runs, workflows
+from coordination.models import StepRun
 from tests.monitoring.fakes import FakeController, iso, new_attempt, new_task, record
 from tests.monitoring.serving import PASSWORD, Site
 
@@ -200,6 +202,26 @@ class TestTaskPage:
         controller.lane("code.lint", 1, reason="all its agents are draining")
 
         expect(page.locator('[data-part="head"]')).to_contain_text("all its agents are draining", timeout=20_000)
+
+
+class TestStepInspector:
+    def test_opens_beside_the_run_and_gives_the_focus_back(self, page: Page, site: Site) -> None:
+        workflows.save("name: pair\nsteps:\n  first: {task: code.lint}\n  last: {task: code.lint, after: [first]}\n")
+        run = runs.start(runs.Request(workflow="pair")).run
+        StepRun.objects.create(run=run, step="first", state="completed", round=1, output={"kept": 7})
+        page.goto(f"{site.url}/runs/{run.id}")
+        link = page.get_by_role("link", name="first", exact=True).last
+
+        link.press("Enter")
+        drawer = page.get_by_role("dialog")
+        expect(drawer).to_contain_text('"kept": 7')
+        page.reload()  # the address brings it back
+        expect(drawer).to_contain_text('"kept": 7')
+        page.keyboard.press("Escape")
+
+        expect(drawer).to_be_hidden()
+        expect(link).to_be_focused()
+        assert page.url == f"{site.url}/runs/{run.id}"
 
 
 class TestAgentPage:
