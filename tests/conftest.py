@@ -1,10 +1,15 @@
 """Fixtures and marks for every test."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 DATABASE = {"db", "transactional_db"}  # fixtures; who asks for one of them, or has the mark, touches the database
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Whoever starts us in the background may have Ctrl-C ignored, and so would every program that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
