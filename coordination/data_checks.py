@@ -8,13 +8,19 @@ from difflib import get_close_matches
 from typing import Any
 
 from coordination import shapes, templates
-from coordination.graph import Ask, Graph, Step
+from coordination.graph import Ask, Form, Graph, Step
 from coordination.problems import Path, Problem
 from coordination.templates import OPEN, BadTemplate, Reference
 from routing.payloads import Misfit, misfits
 
 Schema = Mapping[str, Any]
 _NOT_BELOW = frozenset(("anyOf", "oneOf", "allOf", "not", "if", "$ref", "$dynamicRef", "contains", "uniqueItems"))
+YES_OR_NO: Schema = {"type": "boolean"}
+ANSWERED: Schema = {  # what an approval comes to; the form's schema is that of the answer
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "answer": {}, "by": {"type": "string"}},
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,8 @@ class Types:
                 return self._input, tuple(way)
             case ("steps", str(name), "output", *way) if name in self._steps:
                 step = self._steps[name]
+                if step.form is not None:
+                    return _of_answer(step.form, tuple(way))
                 shape = self._shape(step.ask) if step.ask and step.kind == "task" else None
                 return (shape.output_schema, tuple(way)) if shape else None
             case _:
@@ -116,6 +124,17 @@ class Types:
             return None
         shapes_known = self._skills.get(ask.skill, ())
         return next((shape for shape in shapes_known if ask.version in ("", shape.version)), None)
+
+
+def _of_answer(form: Form, way: Path) -> tuple[Schema, Path]:
+    """Return the schema of what an approval comes to, and the way within."""
+    if way[:1] != ("answer",):
+        return ANSWERED, way
+    schema = form.schema or YES_OR_NO
+    if form.schema and form.on_expiry in ("approve", "reject"):  # nobody filled the form in
+        named = {keyword: form.schema[keyword] for keyword in ("$defs", "definitions") if keyword in form.schema}
+        schema = {**named, "anyOf": [form.schema, YES_OR_NO]}
+    return schema, way[1:]
 
 
 def _depends(misfit: Misfit, filled: Iterable[Path]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from coordination import events as e
 from coordination import workflows
 from coordination.models import Approval, MapItem, Run, RunEvent, SignalReceived, StepRun, StepTask
 from coordination.rows import ItemRow, Kept, RunRow, RunSpec, Seed, SignalRow, StepRow
+from routing.prepared import Table
 
 RUN_PLAIN = (
     "state", "seq", "round", "ended_steps", "deadline", "closing", "close_at", "compensate", "output", "error",
@@ -119,7 +121,7 @@ class Pen:
         self._items: dict[tuple[str, str, int, int], ItemRow] = {}
         self._signals: dict[tuple[str, str], SignalRow] = {}
         self._events: list[e.RunEvent] = []
-        self._tasks: list[StepTask] = []
+        self._tasks: list[e.Submit] = []
         self._asked: list[tuple[e.AskApproval, str]] = []
         self._closed: list[e.CloseApproval] = []
         self._reminded: list[e.Remind] = []
@@ -145,10 +147,7 @@ class Pen:
 
     def submitted(self, effect: e.Submit) -> None:
         """Note down what a task is for."""
-        self._tasks.append(
-            StepTask(task=UUID(effect.task), run_id=UUID(effect.run), step=effect.step, round=effect.round,
-                     item=effect.item, use=effect.use)
-        )  # fmt: skip
+        self._tasks.append(effect)
 
     def asked(self, effect: e.AskApproval, tenant: str) -> None:
         """Note down a question."""
@@ -164,15 +163,12 @@ class Pen:
 
     def write(self) -> None:
         """Write all of it, in the open transaction."""
-        for row in self._runs.values():
-            Run.objects.filter(id=UUID(row.run)).update(**_run_columns(row))
-        _upsert(StepRun, [_step_model(row) for row in self._steps.values()], ("run", "step"))
-        _upsert(MapItem, [_item_model(row) for row in self._items.values()], ("run", "step", "round", "item"))
-        _upsert(SignalReceived, [_signal_model(row) for row in self._signals.values()], ("run", "id"))
-        if self._tasks:
-            StepTask.objects.bulk_create(self._tasks, ignore_conflicts=True)
-        if self._events:
-            RunEvent.objects.bulk_create(map(_event_model, self._events))
+        RUNS.update([_run_values(row) for row in self._runs.values()], "id")
+        STEPS.upsert([_step_values(row) for row in self._steps.values()], ("run_id", "step"))
+        ITEMS.upsert([_item_values(row) for row in self._items.values()], ("run_id", "step", "round", "item"))
+        SIGNALS.upsert([_signal_values(row) for row in self._signals.values()], ("run_id", "id"))
+        TASKS.insert([_task_values(effect) for effect in self._tasks], only_if_missing=True)
+        EVENTS.insert([_event_values(event) for event in self._events])
         self._write_questions()
 
     def _write_questions(self) -> None:
@@ -187,41 +183,43 @@ class Pen:
             rows.update(reminded_at=dt.datetime.now(dt.UTC))
 
 
-def _run_columns(row: RunRow) -> dict[str, Any]:
-    return {
-        **{name: getattr(row, name) for name in RUN_PLAIN},
-        "started_at": _moment(row.started_at),
-        "ended_at": _moment(row.ended_at),
-        "unconfirmed": list(row.unconfirmed),
-        "commands": list(row.commands),
-    }
+# The columns of each table; below, the values of a row in the same order. Written for every step, so without the ORM.
+RUNS = Table(Run, (*RUN_PLAIN, "started_at", "ended_at", "unconfirmed", "commands", "id"))
+STEPS = Table(StepRun, ("run_id", "step", *STEP_PLAIN, "started_at", "ended_at", "facts"))
+ITEMS = Table(MapItem, ("run_id", "step", "round", "item", "state", "output", "error"))
+SIGNALS = Table(SignalReceived, ("run_id", "id", "number", "name", "payload", "taken_by"))
+TASKS = Table(StepTask, ("task", "run_id", "step", "round", "item", "use"))
+EVENTS = Table(RunEvent, ("run_id", "seq", "kind", "step", "round", "at", "data"))
+
+_run_plain = attrgetter(*RUN_PLAIN)
+_step_plain = attrgetter(*STEP_PLAIN)
 
 
-def _step_model(row: StepRow) -> StepRun:
+def _run_values(row: RunRow) -> tuple[Any, ...]:
+    times = _moment(row.started_at), _moment(row.ended_at)
+    return *_run_plain(row), *times, list(row.unconfirmed), list(row.commands), UUID(row.run)
+
+
+def _step_values(row: StepRow) -> tuple[Any, ...]:
     facts = {name: getattr(row, name) for name in STEP_FACTS}
-    plain = {name: getattr(row, name) for name in STEP_PLAIN}
-    times = {"started_at": _moment(row.started_at), "ended_at": _moment(row.ended_at)}
-    return StepRun(run_id=UUID(row.run), step=row.step, **plain, **times, facts=facts)
+    return UUID(row.run), row.step, *_step_plain(row), _moment(row.started_at), _moment(row.ended_at), facts
 
 
-def _item_model(row: ItemRow) -> MapItem:
-    return MapItem(
-        run_id=UUID(row.run), step=row.step, round=row.round, item=row.item, state=row.state, output=row.output,
-        error=row.error,
-    )  # fmt: skip
+def _item_values(row: ItemRow) -> tuple[Any, ...]:
+    return UUID(row.run), row.step, row.round, row.item, row.state, row.output, row.error
 
 
-def _signal_model(row: SignalRow) -> SignalReceived:
-    return SignalReceived(
-        run_id=UUID(row.run), id=row.id, number=row.number, name=row.name, payload=row.payload, taken_by=row.taken_by
-    )
+def _signal_values(row: SignalRow) -> tuple[Any, ...]:
+    return UUID(row.run), row.id, row.number, row.name, row.payload, row.taken_by
 
 
-def _event_model(event: e.RunEvent) -> RunEvent:
-    return RunEvent(
-        run_id=UUID(event.run), seq=event.seq, kind=event.kind, step=event.step, round=event.round,
-        at=dt.datetime.fromtimestamp(event.at, dt.UTC), data=dict(event.data),
-    )  # fmt: skip
+def _task_values(effect: e.Submit) -> tuple[Any, ...]:
+    return UUID(effect.task), UUID(effect.run), effect.step, effect.round, effect.item, effect.use
+
+
+def _event_values(event: e.RunEvent) -> tuple[Any, ...]:
+    at = dt.datetime.fromtimestamp(event.at, dt.UTC)
+    return UUID(event.run), event.seq, event.kind, event.step, event.round, at, dict(event.data)
 
 
 def _approval(asked: e.AskApproval, tenant: str) -> Approval:
@@ -229,13 +227,6 @@ def _approval(asked: e.AskApproval, tenant: str) -> Approval:
         tenant_id=tenant, run_id=UUID(asked.run), step=asked.step, round=asked.round, title=asked.title[:300],
         text=asked.text, schema=dict(asked.schema), who=list(asked.who), expires_at=_moment(asked.expires_at),
     )  # fmt: skip
-
-
-def _upsert(model: Any, rows: list[Any], key: tuple[str, ...]) -> None:
-    """Write rows in place of those with the same key."""
-    if rows:
-        own = [field.name for field in model._meta.concrete_fields if field.name not in key]
-        model.objects.bulk_create(rows, update_conflicts=True, unique_fields=list(key), update_fields=own)
 
 
 def _seconds(moment: dt.datetime | None) -> float | None:

@@ -20,6 +20,7 @@ from routing import events as routing_events
 from routing import ledger, lifecycle
 from routing.errors import RoutingError
 from routing.models import Task
+from routing.prepared import insert_many, is_there
 from routing.reducers import Submission, Wish
 from routing.retries import RetryPolicy
 
@@ -110,8 +111,7 @@ class Coordination:
         now = timezone.now()
         if self._new_runs:
             Run.objects.bulk_create(self._new_runs, ignore_conflicts=True)
-        if self._new_tasks:
-            Task.objects.bulk_create(self._new_tasks)
+        insert_many(self._new_tasks)
         if self._accepted:
             Run.objects.filter(id__in=self._accepted).update(accepted_at=now)
         self._pen.write()
@@ -235,7 +235,7 @@ class Coordination:
         except RoutingError as error:
             refusal = {"kind": "bad_input", "message": str(error), "retryable": False}
             return self._apply(e.TaskEnded(task=effect.task, state="failed", error=refusal), now)
-        if Task.objects.filter(id=task.id).exists():  # submitted before the last controller ended
+        if is_there(Task, task.id):  # submitted before the last controller ended
             return []
         self._new_tasks.append(task)
         self._pen.submitted(effect)

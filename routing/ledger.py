@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
@@ -37,7 +35,7 @@ from routing.models import (
     TaskEvent,
     TaskState,
 )
-from routing.prepared import Prepared, direct
+from routing.prepared import Prepared, direct, json_text
 from routing.reducers import Reducer
 
 SLICE = 500  # tasks deleted in one transaction
@@ -176,7 +174,7 @@ class _Pen:
         self._insert_settlements([r for r in recorded if r.kind in TERMINAL_KINDS and r.kind != "completed"])
 
     def _insert_events(self, recorded: Sequence[e.Recorded]) -> None:
-        rows = [(self._id(r.task), r.seq, r.kind, r.attempt, self._at(r.at), _json(r.data)) for r in recorded]
+        rows = [(self._id(r.task), r.seq, r.kind, r.attempt, self._at(r.at), json_text(r.data)) for r in recorded]
         self._insert(TaskEvent, ("task_id", "seq", "kind", "attempt", "at", "data"), rows)
 
     def _insert_attempts(self, assigned: Sequence[e.Recorded]) -> None:
@@ -219,8 +217,8 @@ class _Pen:
         else:
             return {}
         error, usage = r.data.get("error"), r.data.get("usage")
-        change = {"state": state, "finished_at": self._at(r.at), "error": _json(error) if error else None}
-        return change | ({"usage": _json(usage)} if usage else {})
+        change = {"state": state, "finished_at": self._at(r.at), "error": json_text(error) if error else None}
+        return change | ({"usage": json_text(usage)} if usage else {})
 
     def _update_tasks(self, recorded: Sequence[e.Recorded]) -> None:
         changes: dict[tuple[Any], dict[str, Any]] = {}
@@ -241,7 +239,7 @@ class _Pen:
             change |= {"state": "working"} | ({} if r.data.get("hedge") else {"started_at": at})
         elif kind == "requeued":
             change |= {"state": "submitted", "agent": "", "tries": r.data["tries"], "progress": None}
-            change |= {"call": _json(r.call)} if r.call is not None else {}
+            change |= {"call": json_text(r.call)} if r.call is not None else {}
         elif kind == "dropped":
             change |= {"agent": r.data["goes_on"], "tries": r.data["tries"]}
         elif kind == "progress" and r.data.get("fraction") is not None:
@@ -250,8 +248,8 @@ class _Pen:
             change |= {"cancel_requested_at": at}
         elif kind in TERMINAL_KINDS:
             change |= {"state": kind, "finished_at": at, "detail": ""} | ({"agent": r.agent} if r.agent else {})
-            change |= {"output": _json(r.output)} if kind == "completed" else {}
-            change |= {"error": _json(r.data["error"])} if r.data.get("error") else {}
+            change |= {"output": json_text(r.output)} if kind == "completed" else {}
+            change |= {"error": json_text(r.data["error"])} if r.data.get("error") else {}
         return change
 
     def _insert_settlements(self, ended: Sequence[e.Recorded]) -> None:
@@ -295,11 +293,11 @@ def _decided(decision: e.DecisionMade) -> tuple[Any, ...]:
         decision.policy,
         decision.revision,
         decision.strategy,
-        _json(decision.candidates),
-        _json(decision.exclusions),
+        json_text(decision.candidates),
+        json_text(decision.exclusions),
         decision.more,
         decision.waited_for[:300],
-        _json(decision.shadow) if decision.shadow is not None else None,
+        json_text(decision.shadow) if decision.shadow is not None else None,
     )
 
 
@@ -315,17 +313,10 @@ def _remember(learned: Sequence[e.Remembered]) -> None:
             cursor.executemany(
                 f'INSERT INTO "{table}" (kind, name, data, at) VALUES (%s, %s, %s, %s) '
                 "ON CONFLICT (kind, name) DO UPDATE SET data = excluded.data, at = excluded.at",
-                [(kind, name, _json(data), now) for kind, name, data in kept],
+                [(kind, name, json_text(data), now) for kind, name, data in kept],
             )
         if gone:
             cursor.executemany(f'DELETE FROM "{table}" WHERE kind = %s AND name = %s', gone)
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # an integer beyond 64 bits, say
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 @cache

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from routing import admission, broker, errors, payloads, registry, rulebook
 from routing.models import TERMINAL, Command, Task, new_id
-from routing.prepared import insert
+from routing.prepared import insert, insert_many
 from routing.request import Request, Throttle, check_form, digest_of, refuse, requirement
 
 __all__ = ["Request", "Submitted", "Throttle", "cancel", "prepare", "submit", "submit_many"]
@@ -101,7 +101,7 @@ def submit_many(requests: Sequence[Request]) -> list[Submitted | errors.RoutingE
             except errors.RoutingError as error:
                 results.append(error)
         if fresh:
-            Task.objects.bulk_create(fresh, batch_size=200)
+            insert_many(fresh)
             transaction.on_commit(broker.ring_for_tasks)
     return results
 

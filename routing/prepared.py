@@ -5,13 +5,15 @@ For the few that run for every task: the ORM takes longer to write them than the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
-from django.db import connection
-from django.db.models import Field, Model, QuerySet
+import orjson
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.models import Field, ForeignKey, Model, QuerySet
 
 NUMBERS = frozenset({"FloatField", "PositiveIntegerField", "PositiveSmallIntegerField"})
 
@@ -23,16 +25,18 @@ def direct() -> Iterator[Any]:
     Django's cursor adds as much time to a small statement as SQLite needs to run it. Errors are Django's. Where
     somebody records or wraps the statements, it is Django's cursor.
     """
-    if connection.queries_logged or connection.execute_wrappers:
-        with connection.cursor() as cursor:
+    own = connections[DEFAULT_DB_ALIAS]  # looked up once: ``connection`` does so for each attribute
+    if own.queries_logged or own.execute_wrappers:
+        with own.cursor() as cursor:
             yield cursor
         return
-    if connection.in_atomic_block:
-        connection.validate_no_broken_transaction()
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    with connection.wrap_database_errors, closing(connection.connection.cursor()) as raw:
-        yield _QuestionMarks(raw) if connection.vendor == "sqlite" else raw
+    if own.in_atomic_block:
+        own.validate_no_broken_transaction()
+    else:
+        own.close_if_health_check_failed()
+        own.ensure_connection()
+    with own.wrap_database_errors, closing(own.connection.cursor()) as raw:
+        yield _QuestionMarks(raw) if own.vendor == "sqlite" else raw
 
 
 class _QuestionMarks:
@@ -84,6 +88,80 @@ class Prepared:
         return list(compiler.apply_converters(found, converters)) if found and converters else found
 
 
+class Table:
+    """Writes many rows of one table at once: tuples of the values of ``columns``, which are attributes of the model."""
+
+    def __init__(self, model: type[Model], columns: Sequence[str]) -> None:
+        self._model = model
+        self._columns = tuple(columns)
+        self._statements: dict[tuple[str, ...], str] = {}
+
+    def insert(self, rows: Sequence[Sequence[Any]], *, only_if_missing: bool = False) -> None:
+        """Insert rows. Raises ``IntegrityError``, also for one that is there already unless ``only_if_missing``."""
+        end = " ON CONFLICT DO NOTHING" if only_if_missing else ""
+        self._run(("insert", end), lambda: self._insertion() + end, rows)
+
+    def upsert(self, rows: Sequence[Sequence[Any]], key: Sequence[str]) -> None:
+        """Insert rows, in place of those with the same ``key``."""
+        self._run(("upsert", *key), lambda: self._insertion() + self._replacement(key), rows)
+
+    def update(self, rows: Sequence[Sequence[Any]], key: str) -> None:
+        """Give the other columns of the rows with these ``key``s, which is the last column, their values."""
+        assert self._columns[-1] == key
+        self._run(("update", key), self._change, rows)
+
+    def _run(self, kind: tuple[str, ...], write: Callable[[], str], rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
+        sql = self._statements.get(kind)
+        if sql is None:
+            sql = self._statements[kind] = write()
+        prepared = [[prepare(value) for prepare, value in zip(self._prepare, row, strict=True)] for row in rows]
+        with direct() as cursor:
+            cursor.executemany(sql, prepared)
+
+    @cached_property
+    def _fields(self) -> list[Field[Any, Any]]:
+        known = {field.attname: field for field in self._model._meta.local_concrete_fields}
+        return [known[name] for name in self._columns]
+
+    @cached_property
+    def _prepare(self) -> list[Callable[[Any], Any]]:
+        return [_preparation(field) for field in self._fields]
+
+    def _insertion(self) -> str:
+        names = ", ".join(_quoted(field) for field in self._fields)
+        marks = ", ".join(["%s"] * len(self._fields))
+        return f"INSERT INTO {connection.ops.quote_name(self._model._meta.db_table)} ({names}) VALUES ({marks})"
+
+    def _replacement(self, key: Sequence[str]) -> str:
+        own = [_quoted(field) for field in self._fields if field.attname not in key]
+        of_key = ", ".join(_quoted(field) for field in self._fields if field.attname in key)
+        return f" ON CONFLICT ({of_key}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in own)
+
+    def _change(self) -> str:
+        *own, key = map(_quoted, self._fields)
+        sets = ", ".join(f"{name} = %s" for name in own)
+        return f"UPDATE {connection.ops.quote_name(self._model._meta.db_table)} SET {sets} WHERE {key} = %s"
+
+
+def is_there(model: type[Model], key: Any) -> bool:
+    """Return whether the table has a row with this primary key."""
+    field = model._meta.pk
+    with direct() as cursor:
+        cursor.execute(_presence(model), (_preparation(field)(key),))
+        return cursor.fetchone() is not None
+
+
+@cache
+def _presence(model: type[Model]) -> str:
+    return f"SELECT 1 FROM {connection.ops.quote_name(model._meta.db_table)} WHERE {_quoted(model._meta.pk)} = %s"
+
+
+def _quoted(field: Field[Any, Any]) -> str:
+    return connection.ops.quote_name(str(field.column))
+
+
 def insert(row: Model, *, only_if_missing: bool = False) -> None:
     """Insert a new row as ``save(force_insert=True)`` does, without signals.
 
@@ -96,11 +174,21 @@ def insert(row: Model, *, only_if_missing: bool = False) -> None:
     row._state.adding, row._state.db = False, connection.alias
 
 
+def insert_many(rows: Sequence[Model]) -> None:
+    """Insert new rows of one table as ``bulk_create`` does."""
+    if rows:
+        sql, columns = _insertion(type(rows[0]))
+        with direct() as cursor:
+            cursor.executemany(sql, [[prepare(getattr(row, name)) for name, prepare in columns] for row in rows])
+        for row in rows:
+            row._state.adding, row._state.db = False, connection.alias
+
+
 @cache
 def _insertion(model: type[Model]) -> tuple[str, Sequence[tuple[str, Callable[[Any], Any]]]]:
     """Return the statement, and for each column the attribute and what makes the driver's value of it."""
     fields = model._meta.local_concrete_fields
-    names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
+    names = ", ".join(map(_quoted, fields))
     marks = ", ".join(["%s"] * len(fields))
     columns = tuple((field.attname, _preparation(field)) for field in fields)
     return f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({names}) VALUES ({marks})", columns
@@ -109,8 +197,22 @@ def _insertion(model: type[Model]) -> tuple[str, Sequence[tuple[str, Callable[[A
 def _preparation(field: Field[Any, Any]) -> Callable[[Any], Any]:
     """Return what the ORM does to a value of the field, without the part of it that does nothing."""
     kind = field.get_internal_type()
+    if isinstance(field, ForeignKey):
+        return _preparation(field.target_field)
     if kind in NUMBERS:
         return lambda value: value
     if kind == "CharField":
         return lambda value: value if value is None else str(value)
+    if kind == "JSONField":
+        return lambda value: value if value is None else json_text(value)
+    if kind == "DateTimeField":
+        return lambda value: value if value is None else connection.ops.adapt_datetimefield_value(value)
     return lambda value: value if value is None else field.get_db_prep_save(value, connection)
+
+
+def json_text(value: Any) -> str:
+    """Return the value as JSON in its shortest form."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer beyond 64 bits, say
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -160,6 +160,7 @@ class Desk:
             "done": [[each.step, each.item, each.use] for each in done],
             "ends": list(ends.values_list("task_id", flat=True)),
             "working": Task.objects.filter(id__in=ids, state="working").count(),
+            "lost_attempts": Attempt.objects.filter(task_id__in=ids, state="lost", started_at__isnull=False).count(),
             "completed_attempts": list(
                 Attempt.objects.filter(task_id__in=ids, state="completed").values_list("task_id", flat=True)
             ),

@@ -148,6 +148,38 @@ class TestCheck:
         (problem,) = caught.value.problems
         assert (problem.line, problem.column, problem.path) == (6, 14, ("steps", "a", "input", "deep", 0))
 
+    @pytest.mark.parametrize(
+        ("form", "looks_at", "expected"),
+        [
+            (Form(title="x"), "approved", None),
+            (Form(title="x"), "by", None),
+            (Form(title="x"), "aproved", "steps.f.output.aproved"),
+            (Form(title="x"), "answer.text", "steps.f.output.answer.text"),
+            (Form(title="x", schema=CLOSED), "answer.text", None),
+            (Form(title="x", schema=CLOSED), "answer.title", "steps.f.output.answer.title"),
+            (Form(title="x", schema=CLOSED, expires_s=9, on_expiry="reject"), "answer.text", None),
+            (Form(title="x", schema=CLOSED, expires_s=9, on_expiry="reject"), "answer.title", "answer.title"),
+            (
+                Form(title="x", schema={"$ref": "#/$defs/a", "$defs": {"a": CLOSED}}, expires_s=9, on_expiry="approve"),
+                "answer.n",
+                None,
+            ),
+        ],
+    )
+    def test_knows_what_an_approval_comes_to(self, form: Form, looks_at: str, expected: str | None) -> None:
+        asked = Step(name="f", kind="approval", form=form)
+
+        found = words(asked, task("b", "f", skill="echo", input=f"{{{{ steps.f.output.{looks_at} }}}}"))
+
+        assert (expected in str(found)) if expected else found == []
+
+    def test_sees_an_answer_of_the_wrong_type(self) -> None:
+        asked = Step(name="f", kind="approval", form=Form(title="x", schema=CLOSED))
+
+        found = words(asked, task("b", "f", skill="write", input={"n": "{{ steps.f.output.answer.text }}"}))
+
+        assert "is text" in str(found)
+
     @pytest.mark.parametrize("name", ["review", "research-and-write", "incident-response"])
     def test_passes_what_ships(self, name: str) -> None:
         assert check((FOLDER / f"{name}.yaml").read_text()).graph.steps
