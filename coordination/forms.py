@@ -44,9 +44,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What is shown: two buttons, fields, or a box for JSON."""
+    """What is shown: two buttons, fields, or a box for text or for JSON."""
 
-    kind: Literal["yes-no", "fields", "json"]
+    kind: Literal["yes-no", "fields", "text", "json"]
     fields: tuple[Field, ...] = ()
     value: str = ""  # of the box
 
@@ -56,6 +56,8 @@ def form(schema: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> F
     typed = typed or {}
     if _asks_yes_or_no(schema):
         return Form(kind="yes-no")
+    if _asks_text(schema):
+        return Form(kind="text", value=typed.get(WHOLE, ""))
     fields = _fields(schema, typed)
     if fields is None:
         return Form(kind="json", value=typed.get(WHOLE, ""))
@@ -77,6 +79,8 @@ def answer(schema: Mapping[str, Any], posted: Mapping[str, str], *, max_bytes: i
     Raises a ``RoutingError`` for what is no JSON or no number.
     """
     made = form(schema, posted)
+    if made.kind == "text":
+        return posted.get(WHOLE, "")
     if made.kind != "fields":
         return payloads.loads(posted.get(WHOLE, ""), max_bytes=max_bytes)
     filled = ((field, posted.get(field.name, "")) for field in made.fields)
@@ -85,6 +89,10 @@ def answer(schema: Mapping[str, Any], posted: Mapping[str, str], *, max_bytes: i
 
 def _asks_yes_or_no(schema: Mapping[str, Any]) -> bool:
     return not schema or (schema.get("type") == "boolean" and schema.keys() <= {"type", "title", "description"})
+
+
+def _asks_text(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "string" and schema.keys() <= PLAIN - {"enum", "const"}
 
 
 def _fields(schema: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[Field, ...] | None:

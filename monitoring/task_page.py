@@ -10,10 +10,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from coordination import forms
 from coordination.models import StepTask
 from coordination.reducer import ORIGIN
 from monitoring import queries, words
-from routing import explanation, life, waiting
+from routing import explanation, life, messages, waiting
 from routing.artifacts import ArtifactError, Store
 from routing.explanation import Choice
 from routing.models import TERMINAL, Artifact, Attempt, Task, TaskEvent, TaskState
@@ -47,6 +48,7 @@ def context(task: Task) -> dict[str, Any]:
     return {
         "task": task,
         "detail": waiting.detail(task),
+        "question": question(task),
         "helps": life.present(task, timezone.now())[1] if task.state == TaskState.SUBMITTED else [],
         "step": StepTask.objects.filter(task=task.id).first() if task.origin == ORIGIN else None,
         "ended": task.state in TERMINAL,
@@ -61,6 +63,20 @@ def context(task: Task) -> dict[str, Any]:
         "output": shown(task.output) if task.output is not None or task.state == "completed" else None,
         "error_detail": shown(detail) if (detail := (task.error or {}).get("detail")) else None,
     }
+
+
+def question(task: Task) -> dict[str, Any] | None:
+    """Return what the task's agent asks, with a form for the answer; None if it asks nothing."""
+    asked = messages.question(task) if task.state in messages.ASKING else None
+    if asked is None:
+        return None
+    schema = answer_schema(asked)
+    return {"text": asked.data["message"], "form": forms.form(schema), "schema": json.dumps(schema, indent=2)}
+
+
+def answer_schema(asked: TaskEvent) -> dict[str, Any]:
+    """Return the JSON Schema of the answer to a question: text where it says nothing of it."""
+    return dict((asked.data.get("detail") or {}).get("schema") or {"type": "string", "title": "Answer"})
 
 
 def durations(task: Task, now: datetime) -> list[dict[str, Any]]:

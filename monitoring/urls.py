@@ -11,6 +11,7 @@ urlpatterns = [
     path("tasks/", views.task_list, name="tasks"),
     path("tasks/<uuid:task_id>", views.task, name="task"),
     path("tasks/<uuid:task_id>/cancel", views.cancel, name="task-cancel"),
+    path("tasks/<uuid:task_id>/answer", views.answer, name="task-answer"),
     path("tasks/<uuid:task_id>/artifacts/<int:seq>", views.artifact, name="task-artifact"),
     path("tasks/<uuid:task_id>/input.json", views.value, {"which": "input"}, name="task-input"),
     path("tasks/<uuid:task_id>/output.json", views.value, {"which": "output"}, name="task-output"),

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.decorators import login_required, permission_required
@@ -18,11 +19,13 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
+from coordination import forms
 from coordination.models import Run
 from monitoring import agent_page, alerts, health, limits_page, prometheus, queries, step_page, task_page
 from monitoring import overview as live_page
 from monitoring.models import Alert, AlertState
 from routing import errors, lifecycle, registry
+from routing import messages as task_messages
 from routing.access import Needs
 from routing.artifacts import ArtifactError
 from routing.models import Agent, Artifact, Scope, Task, TaskState
@@ -196,6 +199,24 @@ def cancel(request: HttpRequest, task_id: UUID) -> HttpResponse:
     try:
         lifecycle.cancel(task_id, tenant=_task(task_id).tenant_id, by=request.user.get_username())
         messages.success(request, "Cancel asked for. A task that waits ends at once, a running one is being stopped.")
+    except errors.RoutingError as error:
+        messages.error(request, str(error))
+    return redirect("task", task_id)
+
+
+@require_POST
+@login_required
+@permission_required("routing.change_task", raise_exception=True)
+def answer(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """Answer what the task's agent asks, and show its page again."""
+    task = _task(task_id)
+    asked = task_messages.question(task)
+    schema = task_page.answer_schema(asked) if asked is not None else {}
+    posted = {key: str(value) for key, value in request.POST.items()}
+    try:
+        said = forms.answer(schema, posted, max_bytes=settings.A2A_MAX_INPUT_BYTES)
+        task_messages.answer(task_id, tenant=task.tenant_id, by=request.user.get_username(), input=said)
+        messages.success(request, "Answered. The task goes on with it.")
     except errors.RoutingError as error:
         messages.error(request, str(error))
     return redirect("task", task_id)

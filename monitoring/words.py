@@ -20,6 +20,9 @@ TITLES = {
     "attempt_failed": "Attempt failed",
     "requeued": "Waiting for another attempt",
     "dropped": "Attempt given up",
+    "input-required": "Asks for an answer",
+    "auth-required": "Asks for access",
+    "answered": "Answered",
     "cancel_requested": "Cancel asked for",
     "completed": "Completed",
     "failed": "Failed",
@@ -44,7 +47,9 @@ def detail(kind: str, data: Mapping[str, Any], *, agent: str = "", attempt: int 
             return f"on {data['worker']}" if data.get("worker") else ""
         case "progress":
             return " · ".join(part for part in (percent(data.get("fraction")), str(data.get("message") or "")) if part)
-        case "log":
+        case "answered":
+            return f"by {data['by']}" if data.get("by") else ""
+        case "log" | "input-required" | "auth-required":
             return str(data.get("message", ""))
         case "artifact":
             return f"{data.get('name', '')}, {size(data.get('size', 0))}"

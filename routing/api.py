@@ -19,7 +19,19 @@ from ninja import Body, NinjaAPI, Query, Schema, Status
 from ninja.params.functions import Header
 from ninja.parser import Parser
 
-from routing import agent_api, artifacts, errors, feedback, lifecycle, listing, payloads, problems, pull_api, schemas
+from routing import (
+    agent_api,
+    artifacts,
+    errors,
+    feedback,
+    lifecycle,
+    listing,
+    messages,
+    payloads,
+    problems,
+    pull_api,
+    schemas,
+)
 from routing.access import Caller, Needs, caller
 from routing.models import Artifact, Scope, Task, TaskState
 
@@ -123,6 +135,14 @@ async def cancel_task(
         await asyncio.sleep(0.1)
         task = await sync_to_async(listing.find_task)(who.tenant, task_id)
     return Status(200 if task.finished_at else 202, listing.task_out(task))
+
+
+@api.post("/tasks/{uuid:task_id}:answer", auth=writes_tasks, response={202: schemas.TaskOut, **REFUSALS})
+def answer_task(request: HttpRequest, task_id: UUID, said: schemas.AnswerIn) -> Status[schemas.TaskOut]:
+    """Answer what a task's agent has asked (state input-required or auth-required); the task goes on with it."""
+    who = caller(request)
+    messages.answer(task_id, tenant=who.tenant, by=who.name, input=said.input, message_id=said.message_id)
+    return Status(202, listing.task_out(listing.find_task(who.tenant, task_id)))
 
 
 @api.get("/tasks/{uuid:task_id}/decision", auth=reads_tasks, response={200: schemas.DecisionsOut, **REFUSALS})

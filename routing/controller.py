@@ -307,6 +307,9 @@ class _Reign:
                     e.CancelAsked(task=str(command.task_id), by=command.by, reason=command.reason), now
                 )
                 done.append(command.id)
+            elif command.kind == "answer" and self._can_act_on(command):
+                effects += self.fleet.apply(e.Answered(task=str(command.task_id), by=command.by), now)
+                done.append(command.id)
             elif command.kind == "rate":
                 effects += self._rate(command, now)
                 done.append(command.id)

@@ -78,6 +78,18 @@ class AlreadyEnded(RoutingError):
     kind, status = "already-ended", 409
 
 
+class NothingAsked(RoutingError):
+    """The task asks for nothing (it is {state}), so there is nothing to answer."""
+
+    kind, status = "nothing-asked", 409
+
+
+class AnswerMisfits(RoutingError):
+    """The answer does not fit what was asked for: at {where}, {why}"""
+
+    kind, status = "answer-misfits", 422
+
+
 class SingletonLives(RoutingError):
     """Task {id} with the singleton key {key!r} has not ended. A Celery call cannot stand for it: wait for that one."""
 

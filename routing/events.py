@@ -68,6 +68,7 @@ class AgentSpec:
     cost_usd: float = 0.0
     enabled: bool = True
     draining: bool = False
+    is_many: bool = False  # it stands for many programs: what one of them raises says nothing of the others
     is_pull: bool = False  # it fetches its attempts itself; only a worker that names it serves it
 
 
@@ -178,6 +179,14 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Somebody said what the task's agent had asked for: it may go on."""
+
+    task: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stalled:
     """For ``seconds`` nothing could be heard: nobody's silence in that time counts against them."""
 
@@ -200,6 +209,7 @@ Fact = (
     | Rated
     | HandedBack
     | CancelAsked
+    | Answered
     | Stalled
     | MessagesLost
 )

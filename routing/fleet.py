@@ -9,7 +9,8 @@ The life of a task in here::
     waiting ──assign──▶ assigned ──started──▶ working ──finished──▶ (ended, forgotten)
        ▲  ▲                │                     │
        │  └── lease ends ──┘                     │ lost, handed back, or failed and worth another try
-       └── delayed ◀─────────────────────────────┘
+       ├── delayed ◀─────────────────────────────┤
+       └── asking  ◀─── its agent needs an answer ┘
 
 Beside an attempt that takes long a second one may fly on another agent, a hedge; the first answer counts.
 """
@@ -44,7 +45,8 @@ SUSPECT_AFTER = 2  # a task lost so often runs alone, so that what kills its wor
 HEDGE_RATIO, HEDGE_S = 3.0, 0.2  # a second attempt flies no sooner than after so many times what is usual, and so long
 HEDGE_AGAIN_S = 1.0  # and where the fleet cannot spare it, the next look is no sooner than after so long
 REMEMBER_S = 5.0  # what was learned is kept for the next controller so often
-ENDS = frozenset({"completed", "failed", "canceled", "requeued", "dropped"})  # of an attempt
+ASKS = {"input_required": "input-required", "auth_required": "auth-required"}  # kinds of errors that ask: the state
+ENDS = frozenset({"completed", "failed", "canceled", "requeued", "dropped", *ASKS.values()})  # of an attempt
 KEPT_LOOKS = 1_000  # outdated entries of the timer heap are kept up to so many, and as many again as tasks live
 BLAMELESS = frozenset({"bad_input", "canceled", "deadline"})  # errors that say nothing about the agent
 
@@ -128,7 +130,10 @@ class Fleet:
         task.used = dict(restored.used)
         self._suspect(task, restored.tries)
         self._is_restored = True
-        if not restored.flights:
+        if restored.is_asking:
+            task.is_asking = True
+            self._delay(task, math.inf)
+        elif not restored.flights:
             self._wait(task, now)
         for flight in restored.flights:
             self._predict(task, flight)
@@ -250,6 +255,8 @@ class Fleet:
             self._completed(task, flight, now, output=fact.output)
         elif fact.retry_in_s is not None:
             self._requeue(task, flight, fact.error, now, delay_s=fact.retry_in_s, outcome="returned", call=fact.call)
+        elif fact.error.get("kind") in ASKS and task.cancel_asked_at is None:
+            self._asks(task, flight, fact.error, now)
         elif fact.error.get("kind") == "canceled" and task.cancel_asked_at is None:
             self._lost(task, flight, now)  # nobody asked for it, so it does not count as the task's end
         else:
@@ -268,6 +275,9 @@ class Fleet:
     def _learn_failure(self, task: LiveTask, flight: Flight, kind: str, now: float) -> None:
         """Learn from an attempt that failed; one that was lost says nothing of its agent."""
         agent, spec = flight.agent, task.spec
+        seat = self.roster.agents.get(agent)
+        if kind == "agent" and seat is not None and seat.spec.is_many:
+            return
         if kind not in BLAMELESS:
             self.estimates.failed(agent, task.skill, cost_usd=flight.usage.get("usd"), now=now)
             self.gates.outliers.failed(spec.tenant, task.skill, agent, now)
@@ -300,6 +310,13 @@ class Fleet:
         for flight in working:
             self._out.append(e.Stop(task=task.spec.id, attempt=flight.attempt, reason="canceled"))
         self._watch(task)
+
+    def _answered(self, fact: e.Answered, now: float) -> None:
+        task = self.tasks.get(fact.task)
+        if task is not None and task.is_asking:
+            task.is_asking, task.delayed_until = False, None
+            self._record(task, "answered", now, data={"by": fact.by})
+            self._wait(task, now)
 
     def _stalled(self, fact: e.Stalled, now: float) -> None:
         self.roster.forgive(fact.seconds)
@@ -509,10 +526,23 @@ class Fleet:
 
     def _completed(self, task: LiveTask, flight: Flight, now: float, *, output: Any) -> None:
         """End the task by this attempt's answer; another one in flight is stopped."""
+        self._drop_others(task, flight, now)
+        self._end(task, "completed", now, output=output)
+
+    def _drop_others(self, task: LiveTask, flight: Flight, now: float) -> None:
         for other in [f for f in task.flights if f is not flight]:
             self._out.append(e.Stop(task=task.spec.id, attempt=other.attempt, reason="stale"))
             self._drop(task, other, now, outcome="canceled", why=f"{flight.agent} answered first")
-        self._end(task, "completed", now, output=output)
+
+    def _asks(self, task: LiveTask, flight: Flight, error: e.Error, now: float) -> None:
+        """Let the task wait for an answer, without a slot; it then goes to the agent that asked if that is free."""
+        self._drop_others(task, flight, now)
+        data = {"message": error.get("message", ""), **({"detail": error["detail"]} if "detail" in error else {})}
+        self._record(task, ASKS[error["kind"]], now, data=data, flight=flight)
+        self._release(task, flight, now)
+        self._out.append(e.Fence(task=task.spec.id, attempt=flight.attempt))
+        task.is_asking, task.stays_on = True, flight.agent
+        self._delay(task, math.inf)
 
     def _attempt_failed(self, task: LiveTask, flight: Flight, error: e.Error, now: float) -> None:
         """End the attempt by its fault: another one follows if it is worth it and the limit allows."""
@@ -727,6 +757,7 @@ _HANDLERS: dict[type, Any] = {
     e.Finished: Fleet._finished,
     e.HandedBack: Fleet._handed_back,
     e.CancelAsked: Fleet._cancel_asked,
+    e.Answered: Fleet._answered,
     e.Stalled: Fleet._stalled,
     e.MessagesLost: Fleet._messages_lost,
 }

@@ -48,6 +48,7 @@ class LiveTask:
     flights: list[Flight] = field(default_factory=list)  # the attempt in flight, and a hedge beside it
     delayed_until: float | None = None
     is_aside: bool = False  # delayed because what it waits for concerns it alone; called when that may have changed
+    is_asking: bool = False  # delayed because its agent needs an answer; only that, a deadline or a cancel ends it
     look_at: float = math.inf  # when ``due`` looks at it next
     losses: int = 0  # attempts that were lost with their worker
     cancel_asked_at: float | None = None
@@ -96,4 +97,5 @@ class Restored:
     tries: int = 0
     flights: tuple[Flight, ...] = ()
     cancel_asked: bool = False
+    is_asking: bool = False
     used: Mapping[str, float] = field(default_factory=dict)  # by the attempts that have ended, by unit

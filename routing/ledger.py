@@ -33,6 +33,7 @@ from routing.models import (
     FleetMemory,
     Task,
     TaskEvent,
+    TaskMessage,
     TaskState,
 )
 from routing.prepared import Prepared, direct, json_text
@@ -42,6 +43,7 @@ SLICE = 500  # tasks deleted in one transaction
 PATIENCE_S = 0.5  # a standby waits so long for the controller's row
 IDLE_S = 5.0  # a transaction of the controller's may stand still so long, on PostgreSQL
 
+ASKING = (str(TaskState.INPUT_REQUIRED), str(TaskState.AUTH_REQUIRED))
 TERMINAL_KINDS = frozenset(str(state) for state in TERMINAL)
 ATTEMPT_ENDS = {"completed": AttemptState.COMPLETED, "failed": AttemptState.FAILED, "canceled": AttemptState.CANCELED}
 
@@ -212,6 +214,8 @@ class _Pen:
             return {}
         if r.kind in ("requeued", "dropped"):
             state = str(r.data["outcome"])
+        elif r.kind in ASKING:
+            state = str(AttemptState.RETURNED)
         elif r.kind in ATTEMPT_ENDS:
             state = str(ATTEMPT_ENDS[r.kind])
         else:
@@ -242,6 +246,10 @@ class _Pen:
             change |= {"call": json_text(r.call)} if r.call is not None else {}
         elif kind == "dropped":
             change |= {"agent": r.data["goes_on"], "tries": r.data["tries"]}
+        elif kind in ASKING:
+            change |= {"state": kind, "agent": "", "detail": r.data["message"][:300]}
+        elif kind == "answered":
+            change |= {"state": "submitted", "detail": ""}
         elif kind == "progress" and r.data.get("fraction") is not None:
             change |= {"progress": r.data["fraction"]}
         elif kind == "cancel_requested":
@@ -440,6 +448,7 @@ def live() -> Iterator[Restored]:
             tries=task.tries,
             flights=tuple(flights.get(task.id, ())),
             cancel_asked=task.cancel_requested_at is not None,
+            is_asking=task.state in ASKING,
             used=used.get(task.id, {}),
         )
 
@@ -515,7 +524,7 @@ def delete_old(now: dt.datetime | None = None) -> int:
             break
         files = set(Artifact.objects.filter(task_id__in=old).values_list("sha256", flat=True))
         with transaction.atomic():
-            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback):
+            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback, TaskMessage):
                 model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
         _delete_files(files)

@@ -175,6 +175,7 @@ def spec(agent: Agent) -> AgentSpec:
         cost_usd=float(agent.cost_usd),
         enabled=agent.enabled,
         draining=agent.draining,
+        is_many=agent.executor == "celery",
         is_pull=agent.executor == executors.pull.NAME,
     )
 

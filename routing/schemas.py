@@ -108,6 +108,17 @@ class CancelIn(Schema):
     reason: Annotated[StrictStr, Field(max_length=300)] = ""
 
 
+class AnswerIn(Schema):
+    """What a task's agent has asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: Any = Field(description="Of the form that was asked for.")
+    message_id: Annotated[StrictStr, Field(max_length=200)] = Field(
+        "", description="The same one again changes nothing: for a call that is made twice."
+    )
+
+
 class FeedbackIn(Schema):
     """How good a completed task's output is."""
 

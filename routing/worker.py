@@ -24,9 +24,9 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils.module_loading import autodiscover_modules
 
-from routing import broker, celery_task, errors, executors, payloads, registry
+from routing import broker, celery_task, errors, executors, messages, payloads, registry
 from routing.artifacts import Store, safe_name
-from routing.executors import sharing
+from routing.executors import asking, sharing
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ HEADERS = (
 )  # of a Celery message (protocol 2)
 
 
-class Flight(sharing.Shares):
+class Flight(sharing.Shares, asking.Asks):
     """One attempt that this process is running; what executors see as their context."""
 
     def __init__(self, runtime: Runtime, facts: Mapping[str, Any], value: Any) -> None:
@@ -74,6 +74,11 @@ class Flight(sharing.Shares):
     def key(self) -> tuple[str, int]:
         """Return what tells this attempt from all others."""
         return self.task_id, self.attempt
+
+    @property
+    def answers(self) -> list[Any]:
+        """Return what was said to the task since it was submitted, in order."""
+        return messages.answers(self.task_id)
 
     @property
     def cancelled(self) -> bool:

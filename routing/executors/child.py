@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 from routing.executors import python
+from routing.executors.asking import Asks
 from routing.executors.contract import ExecutorError
 from routing.executors.sharing import Shares
 
@@ -50,7 +51,7 @@ class Wire:
         return self._replies.get()
 
 
-class ChildContext(Shares):
+class ChildContext(Shares, Asks):
     """The ``Context`` a handler sees in the child process."""
 
     def __init__(self, wire: Wire, order: dict[str, Any]) -> None:
@@ -58,11 +59,16 @@ class ChildContext(Shares):
         self.attempt: int = order["attempt"]
         self.idempotency_key: str = order["idempotency_key"]
         self.input: Any = order["input"]
+        self._answers: list[Any] = order["answers"]
         self._wire = wire
         self._lock = threading.Lock()
         self._one_artifact = threading.Lock()
         self._cancelled = False
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def answers(self) -> list[Any]:
+        return self._answers
 
     @property
     def cancelled(self) -> bool:

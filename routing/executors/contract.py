@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -49,6 +49,17 @@ class Context(Protocol):
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep ``data`` (a str is text, a Path a file) and return its name, sha256, size and media_type."""
+
+    @property
+    def answers(self) -> Sequence[Any]:
+        """Return what was said to the task since it was submitted, in order: JSON values, () at first."""
+
+    def ask(self, question: str, schema: Mapping[str, Any] | None = None) -> Any:
+        """Return the answer to a question: the first call gets the first of ``answers``, the next the second.
+
+        Where there is none yet it raises ``NeedsInput``, which ends the attempt: let it through. What was done before
+        is done again when the task goes on.
+        """
 
     # Where the context is a worker's there are ``state`` and ``lock`` too: see ``routing.executors.sharing``.
 
@@ -110,6 +121,18 @@ class BadOutput(ExecutorError, kind="bad_output"):
 
 class LimitExceeded(ExecutorError, kind="limit"):
     """The agent hit one of the limits it runs under."""
+
+
+class NeedsInput(ExecutorError, kind="input_required"):
+    """The agent cannot go on without an answer: the message is its question. The task waits for one.
+
+    ``detail`` may have "schema", the JSON Schema of the answer. With the answer the task begins anew, on the same agent
+    if that is free, and ``ctx.answers`` has what was said so far.
+    """
+
+
+class NeedsAuth(ExecutorError, kind="auth_required"):
+    """The agent cannot go on before somebody gives it access to what the message names. The task waits for that."""
 
 
 class Unavailable(ExecutorError, kind="unavailable", retryable=True):

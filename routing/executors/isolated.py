@@ -39,7 +39,7 @@ def run_isolated(handler: python.Handler, job: Job, context: Context) -> Any:
                 running.send(_line(ref))
 
             conversation = Conversation(context, publish=publish)
-            running.send(_line(_order(handler, job)))
+            running.send(_line(_order(handler, job, context)))
             context.on_cancel(running.cancel)
             ended = running.follow(conversation)
             conversation.finish()
@@ -74,7 +74,7 @@ def _program(job: Job, home: Path) -> Program:
     )
 
 
-def _order(handler: python.Handler, job: Job) -> dict[str, Any]:
+def _order(handler: python.Handler, job: Job, context: Context) -> dict[str, Any]:
     return {
         "handler": handler.name,
         "modules": [handler.module, *python.loaded()],
@@ -82,6 +82,7 @@ def _order(handler: python.Handler, job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "idempotency_key": job.idempotency_key,
         "input": job.input,
+        "answers": list(context.answers) if job.attempt > 1 else [],
     }
 
 

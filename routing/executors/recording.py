@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from routing.executors.asking import Asks
 
-class Recording:
+
+class Recording(Asks):
     """A ``Context`` that keeps what it is told."""
 
-    def __init__(self, input: Any = None, *, task_id: str = "task", attempt: int = 1) -> None:
+    def __init__(
+        self, input: Any = None, *, task_id: str = "task", attempt: int = 1, answers: Sequence[Any] = ()
+    ) -> None:
         self.input = input
+        self._answers = answers
         self.task_id = task_id
         self.attempt = attempt
         self.idempotency_key = f"{task_id}-key"
@@ -24,6 +29,10 @@ class Recording:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
         self._cancelled = False
+
+    @property
+    def answers(self) -> Sequence[Any]:
+        return self._answers
 
     @property
     def cancelled(self) -> bool:

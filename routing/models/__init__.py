@@ -11,6 +11,7 @@ from routing.models.ledger import (
     Feedback,
     Task,
     TaskEvent,
+    TaskMessage,
     TaskState,
 )
 from routing.models.names import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, new_id, valid_name
@@ -44,6 +45,7 @@ __all__ = [
     "Skill",
     "Task",
     "TaskEvent",
+    "TaskMessage",
     "TaskState",
     "Tenant",
     "new_id",

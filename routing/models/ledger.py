@@ -227,6 +227,7 @@ class Command(models.Model):
     class Kind(models.TextChoices):
         CANCEL = "cancel"  # end a task
         SETTLE = "settle"  # tell a failed task's canvas of its end
+        ANSWER = "answer"  # go on with what was said
         RATE = "rate"  # learn how good a task's output was
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -247,6 +248,30 @@ class Command(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.task_id}"
+
+
+class TaskMessage(models.Model):
+    """What somebody said to a task. The first, number 0, made it, where it came as a message; others are answers."""
+
+    pk = models.CompositePrimaryKey("task_id", "number")
+    task = models.ForeignKey(Task, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="messages")
+    number = models.PositiveIntegerField()
+    message_id = models.CharField(max_length=200, blank=True, help_text="The sender's; empty where it had none.")
+    input = models.JSONField(null=True, help_text="What the agent gets.")
+    message = models.JSONField(null=True, help_text="As it came by A2A.")
+    seq = models.PositiveIntegerField(help_text="Number of the task's last event before it.")
+    by = models.CharField(max_length=150, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "message_id"], condition=~Q(message_id=""), name="taskmessage_once_per_message_id"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} message {self.number}"
 
 
 class Feedback(models.Model):

@@ -21,6 +21,7 @@ STATE_AFTER = {
     "log": "working",
     "artifact": "working",
     "cancel_requested": "working",
+    "input-required": "input-required",
     "completed": "completed",
     "failed": "failed",
     "canceled": "canceled",

@@ -17,7 +17,7 @@ from pytest_django.fixtures import Settings
 from monitoring import queries
 from routing import broker
 from routing.artifacts import Store
-from routing.models import Agent, Artifact, Command, Decision, Task
+from routing.models import Agent, Artifact, Command, Decision, Task, TaskMessage
 from tests.monitoring.fakes import new_attempt, new_task, record
 
 pytestmark = pytest.mark.django_db
@@ -218,6 +218,38 @@ class TestArtifact:
 
         assert browser.get(f"/tasks/{task.id}").status_code == 200
         assert browser.get(f"/tasks/{task.id}/artifacts/5").status_code == 404
+
+
+class TestAnswer:
+    @pytest.fixture
+    def asking(self, task: Task) -> Task:
+        """Return a task whose agent asks."""
+        record(task, "input-required", attempt=1, message="Which <city>?")
+        return task
+
+    def test_is_asked_for_on_the_page(self, browser: Client, asking: Task) -> None:
+        page = browser.get(f"/tasks/{asking.id}").content.decode()
+
+        assert "Which &lt;city&gt;?" in page
+        assert f'action="/tasks/{asking.id}/answer"' in page
+
+    def test_is_kept_and_told(self, browser: Client, asking: Task) -> None:
+        answer = browser.post(f"/tasks/{asking.id}/answer", {"answer": "Rome"}, follow=True)
+
+        said = TaskMessage.objects.get()
+        assert "The task goes on with it" in answer.content.decode()
+        assert (said.input, said.by, Command.objects.get().kind) == ("Rome", "admin", "answer")
+
+    def test_says_that_nothing_was_asked(self, browser: Client, task: Task) -> None:
+        answer = browser.post(f"/tasks/{task.id}/answer", {"answer": '"Rome"'}, follow=True)
+
+        assert "asks for nothing" in answer.content.decode()
+
+    def test_needs_the_permission(self, client: Client, asking: Task) -> None:
+        client.force_login(User.objects.create_user("viewer"))
+
+        assert client.post(f"/tasks/{asking.id}/answer", {"answer": "Rome"}).status_code == 403
+        assert f"/tasks/{asking.id}/answer" not in client.get(f"/tasks/{asking.id}").content.decode()
 
 
 class TestCancel:

@@ -29,6 +29,7 @@ from routing.models import (
     Scope,
     Task,
     TaskEvent,
+    TaskMessage,
     TaskState,
 )
 
@@ -515,6 +516,37 @@ class TestCancelTask:
         assert Command.objects.count() == 0
 
 
+class TestAnswer:
+    def asking(self, bot: Program) -> str:
+        """Return where to answer a task that asks."""
+        told = bot.submit()
+        asked = TaskEvent(task_id=told["id"], seq=4, kind="input-required", at=timezone.now(), data={"message": "How?"})
+        asked.save(force_insert=True)
+        Task.objects.update(state=TaskState.INPUT_REQUIRED, seq=4)
+        return f"{TASKS}/{told['id']}:answer"
+
+    def test_is_kept_once_for_each_message_id(self, bot: Program) -> None:
+        where = self.asking(bot)
+
+        responses = [bot.post(where, {"input": {"by": "train"}, "message_id": "m"}) for _ in range(2)]
+
+        assert [response.status_code for response in responses] == [202, 202]
+        assert [(row.input, row.by) for row in TaskMessage.objects.all()] == [({"by": "train"}, "key bot")]
+
+    def test_is_refused_where_nothing_was_asked(self, bot: Program) -> None:
+        told = bot.submit()
+
+        problem(bot.post(f"{TASKS}/{told['id']}:answer", {"input": 1}), 409, "nothing-asked")
+
+    @pytest.mark.parametrize("body", [{}, {"input": 1, "more": 2}, {"input": 1, "message_id": 5}, []])
+    def test_refuses_an_odd_body(self, bot: Program, body: Any) -> None:
+        problem(bot.post(self.asking(bot), body), 422, "bad-input")
+        assert not TaskMessage.objects.exists()
+
+    def test_knows_no_task_of_another_tenant(self, bot: Program) -> None:
+        problem(Program("other").post(self.asking(bot), {"input": 1}), 404, "no-such-task")
+
+
 def cancel_when_asked() -> None:
     """Do what the controller does with a waiting task."""
     until = time.monotonic() + 20
@@ -581,6 +613,7 @@ class TestAccess:
         ("GET", f"{TASKS}/{uuid4()}/events", Scope.TASKS_READ),
         ("GET", f"{TASKS}/{uuid4()}/artifacts/1", Scope.TASKS_READ),
         ("POST", f"{TASKS}/{uuid4()}:cancel", Scope.TASKS_WRITE),
+        ("POST", f"{TASKS}/{uuid4()}:answer", Scope.TASKS_WRITE),
         ("GET", "/api/v1/agents", Scope.AGENTS_READ),
         ("GET", "/api/v1/skills", Scope.AGENTS_READ),
     ]

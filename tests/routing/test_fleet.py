@@ -1046,3 +1046,92 @@ class TestHedge:
         assert recorded(effects, "completed").attempt == 2
         assert e.Fence(task="x", attempt=1) in effects
         assert world.fleet.hedges == world.fleet.roster.busy == 0
+
+
+class TestAnAgentThatIsMany:
+    def test_is_not_blamed_for_what_one_program_raises(self) -> None:
+        world = World(agent(is_many=True))
+        for number in range(5):
+            world.submit(f"x{number}", max_attempts=1)
+            world.start(f"x{number}")
+            world.fail(f"x{number}")
+
+        assert dispatched(world.submit("next")) == [("next", 1)]
+
+    def test_is_blamed_for_being_out_of_reach(self) -> None:
+        world = World(agent(is_many=True))
+        for number in range(5):
+            world.submit(f"x{number}", max_attempts=1)
+            world.start(f"x{number}")
+            world.fail(f"x{number}", kind="unavailable")
+
+        assert dispatched(world.submit("next")) == []
+
+
+class TestAsks:
+    ASKED: e.Error = {"kind": "input_required", "message": "Which city?", "retryable": False}
+
+    def asking(self, *agents: e.AgentSpec, **changes: Any) -> World:
+        world = World(*agents)
+        world.submit(**changes)
+        world.start()
+        world.finish(error=self.ASKED)
+        return world
+
+    def test_frees_the_slot_and_waits_for_the_answer_alone(self) -> None:
+        world = self.asking()
+
+        assert world.kinds()[-1] == "input-required"
+        assert world.fleet.roster.busy == 0
+        assert dispatched(world.due(1e6)) == []
+
+    def test_is_no_failure_of_the_agent(self) -> None:
+        world = self.asking()
+
+        assert world.fleet.tasks["x"].tries == 0
+
+    def test_goes_on_at_the_agent_that_asked(self) -> None:
+        world = self.asking(agent("a"), agent("b"))
+        asked = world.fleet.tasks["x"].stays_on
+
+        world.tell(e.Answered(task="x"))
+
+        assert dispatched(world.due()) == [("x", 2)]
+        assert world.fleet.tasks["x"].agent == asked
+
+    def test_is_answered_once(self) -> None:
+        world = self.asking()
+        world.tell(e.Answered(task="x"))
+        world.due()
+
+        assert world.tell(e.Answered(task="x")) == []
+        assert world.tell(e.Answered(task="unknown")) == []
+
+    def test_ends_at_the_deadline(self) -> None:
+        world = self.asking(deadline=50.0)
+
+        world.due(50.0)
+
+        assert world.kinds()[-1] == "failed"
+
+    def test_can_be_canceled(self) -> None:
+        world = self.asking()
+
+        world.cancel()
+
+        assert world.kinds()[-1] == "canceled"
+
+    def test_goes_on_waiting_after_a_restart(self) -> None:
+        world = World()
+
+        assert dispatched(world.restore(is_asking=True, attempt=1)) == []
+        world.tell(e.Answered(task="x"))
+        assert dispatched(world.due()) == [("x", 2)]
+
+    def test_stops_what_flies_beside(self) -> None:
+        world = TestHedge().both()
+
+        world.finish(error=self.ASKED)
+
+        assert world.kinds()[-1] == "input-required"
+        assert world.fleet.hedges == world.fleet.roster.busy == 0
