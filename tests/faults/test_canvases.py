@@ -81,7 +81,8 @@ class TestCanvases:
             trial.faults += kill_workers(stack)
             stack.until(lambda ids=ids: all(is_over(stack, id) for id in ids), "all end", timeout_s=PATIENCE_S)  # type: ignore[misc]
 
-            assert [outcome(stack, id) for id in ids] == [expected for _, expected in some]
+            for (written, expected), id in zip(some, ids, strict=True):
+                assert outcome(stack, id, written) == compared(expected, written)
             left += [each for each, id in zip(some, ids, strict=True) if not is_hit(stack, id)]  # again, until it is
         trial.figures |= {"canvases": count, "runs": runs, "kills": len(trial.faults)}
         assert left == []
@@ -101,8 +102,14 @@ def is_over(stack: Stack, run: str) -> bool:
     return stack.customer.run(run)["state"] in ENDED
 
 
-def outcome(stack: Stack, run: str) -> tuple[str, Any]:
+def outcome(stack: Stack, run: str, written: Any) -> tuple[str, Any]:
     found = stack.customer.run(run)
     if found["state"] == "completed":
         return "completed", found["output"]
-    return found["state"], found["error"]["cause"]["message"].partition(": ")[2]
+    return compared((found["state"], found["error"]["cause"]["message"].partition(": ")[2]), written)
+
+
+def compared(outcome: tuple[str, Any], written: Any) -> tuple[str, Any]:
+    """Return what has to be the same: of several failures beside one another, any may be the first."""
+    state, words = outcome
+    return (state, words[:4]) if state == "failed" and str(written).count("oracle.fail'") > 1 else outcome
