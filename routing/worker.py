@@ -130,12 +130,18 @@ class Flight(sharing.Shares, asking.Asks):
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep a file with the task and return {"name", "sha256", "size", "media_type"}."""
-        name = safe_name(name)
-        content = data.encode() if isinstance(data, str) else data
-        ref = self._runtime.store.put(content, media_type=media_type)
-        entry = {"name": name, "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
+        entry = self._kept(safe_name(name), data.encode() if isinstance(data, str) else data, media_type)
         self._runtime.tell_of(self, "artifact", d=entry)
         return entry
+
+    def _kept(self, name: str, content: bytes | Path, media_type: str) -> dict[str, Any]:
+        ref = self._runtime.store.put(content, media_type=media_type)
+        return {"name": name, "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
+
+    def stream(self, text: str, *, name: str = "output", last: bool = False) -> None:
+        """Tell a piece of a text as soon as there is one; pieces of the same name belong together."""
+        entry = self._kept(safe_name(name), text.encode(), "text/plain")
+        self._runtime.tell_of(self, "artifact", d={**entry, "last": last})
 
     def _note(self, kind: str, data: dict[str, Any]) -> None:
         if self.is_over or self._notes > MAX_NOTES:
