@@ -163,6 +163,8 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": env.text("A2A_LOG_LEVEL", "INFO")},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        # Traces of what clients do wrong; what goes wrong in here is told by our own handler.
+        "a2a": {"level": "CRITICAL"},
         # Two lines for every task, which the ledger tells better.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
