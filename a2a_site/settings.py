@@ -38,6 +38,7 @@ A2A_FLOWER = env.flag("A2A_FLOWER", default=True)
 A2A_NAME = env.text("A2A_NAME", "A2A Mission Control")  # of the fleet, on its agent card
 A2A_URL = env.text("A2A_URL").rstrip("/")  # where others reach this site; empty: as a request addressed it
 A2A_DEFAULT_SKILL = env.text("A2A_DEFAULT_SKILL")  # of a message by A2A that names none
+A2A_OUTBOUND_ALLOW = env.names("A2A_OUTBOUND_ALLOW")  # networks that may be called for others although not public
 A2A_CARD_KEY = env.text("A2A_CARD_KEY")  # file with the private key (PEM, P-256) that signs agent cards
 A2A_CARD_KEY_ID = env.text("A2A_CARD_KEY_ID")
 A2A_GRPC_PORT = env.number("A2A_GRPC_PORT", 0, low=0, high=65535)  # 0: no gRPC

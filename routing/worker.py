@@ -39,6 +39,7 @@ DRAIN_S = 30.0  # a worker with a stuck thread ends after so long at the latest
 MAX_NOTES = 2_000  # log lines and progress reports kept of one attempt
 MOST_USED = 1e15  # dollars or tokens of one attempt
 PROGRESS_EVERY_S = 0.25
+OWN_QUEUES = ("intake", "control", "push")  # besides those of agents
 HEADERS = (
     *("task", "id", "root_id", "parent_id", "group", "group_index", "eta", "expires", "retries", "timelimit"),
     *("origin", "ignore_result", "replaced_task_nesting", "stamps", "stamped_headers", "argsrepr", "kwargsrepr"),
@@ -407,7 +408,7 @@ class Runtime:
         if self._serves is not None and (missing := sorted(self._serves - capacities.keys())):
             log.warning("A2A_AGENTS names %s, registered nowhere yet: served as soon as it is", ", ".join(missing))
         consumer = self._consumer
-        consumer.call_soon(self._serve, consumer, {"intake", "control", *(f"agent.{name}" for name in capacities)})
+        consumer.call_soon(self._serve, consumer, {*OWN_QUEUES, *(f"agent.{name}" for name in capacities)})
         consumer.call_soon(self._fit_pool, consumer, sum(capacities.values()))
 
     def _is_served(self, agent: str) -> bool:

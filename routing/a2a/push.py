@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from a2a.types import a2a_pb2 as pb
 from a2a.utils.errors import InvalidParamsError, TaskNotFoundError
-from django.conf import settings
+from django.utils import timezone
 
-from routing import secrets
-from routing.a2a import conformance
+from routing import outbound, secrets
 from routing.models import PushConfig, Task
 
 MOST = 20  # configurations of one task
-MAX_URL = 2_000
 
 
 def keep(task: Task, wanted: pb.TaskPushNotificationConfig) -> pb.TaskPushNotificationConfig:
@@ -28,6 +25,9 @@ def keep(task: Task, wanted: pb.TaskPushNotificationConfig) -> pb.TaskPushNotifi
             "token": secrets.seal(wanted.token),
             "scheme": wanted.authentication.scheme,
             "credentials": secrets.seal(wanted.authentication.credentials),
+            "due_at": timezone.now(),
+            "failures": 0,
+            "dead_at": None,
         },
     )
     return _shown(row)
@@ -61,14 +61,14 @@ def _shown(row: PushConfig) -> pb.TaskPushNotificationConfig:
 
 
 def _check(task: Task, wanted: pb.TaskPushNotificationConfig) -> None:
-    parts = urlsplit(wanted.url)
-    is_development = settings.DEBUG or conformance.is_on()
-    if len(wanted.url) > MAX_URL or not parts.hostname or parts.username is not None:
-        raise InvalidParamsError("url has to be an address such as https://example.com/updates, without a password.")
-    if parts.scheme != "https" and not (is_development and parts.scheme == "http"):
-        raise InvalidParamsError("url has to begin with https://.")
+    try:
+        outbound.check(wanted.url)
+    except outbound.Refused as error:
+        raise InvalidParamsError(str(error)) from None
     if len(wanted.id) > 200 or len(wanted.authentication.scheme) > 64:
         raise InvalidParamsError("id has at most 200 characters, the scheme at most 64.")
+    if any(ord(sign) < 32 for sign in wanted.token + wanted.authentication.scheme + wanted.authentication.credentials):
+        raise InvalidParamsError("A token has no control characters.")
     others = PushConfig.objects.filter(task_id=task.pk).exclude(config_id=wanted.id)
     if others.count() >= MOST:
         raise InvalidParamsError(f"A task has at most {MOST} push configurations.")

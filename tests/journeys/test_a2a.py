@@ -17,6 +17,8 @@ from a2a.client import Client, ClientConfig, ClientFactory
 from a2a.types import a2a_pb2 as pb
 
 from tests.journeys.site import Site
+from tests.monitoring.serving import wait_until
+from tests.routing.listening import listening
 
 pytestmark = pytest.mark.journey
 
@@ -114,6 +116,21 @@ class TestEveryBinding:
             last = [answer async for answer in answers][-1]
 
         assert canceled.status.state == last.status_update.status.state == pb.TASK_STATE_CANCELED
+
+
+class TestPush:
+    def test_tells_a_client_of_every_update(self, site: Site) -> None:
+        said = {"messageId": str(uuid4()), "role": "ROLE_USER", "parts": [{"text": "tck-stream-001"}]}
+        with listening() as listener:
+            wanted = {"taskPushNotificationConfig": {"url": listener.url, "token": "t"}, "returnImmediately": True}
+            body = {"message": said, "configuration": wanted}
+            httpx.post(f"{site.url}/a2a/message:send", json=body, headers=V1, timeout=20).raise_for_status()
+            wait_until(lambda: len(listener.got) == 3, "three updates")
+
+        kinds = [next(iter(each)) for each in listener.bodies]
+        assert kinds == ["statusUpdate", "artifactUpdate", "statusUpdate"]
+        assert listener.bodies[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+        assert listener.got[0][1]["x-a2a-notification-token"] == "t"
 
 
 class TestTheCard:
