@@ -57,7 +57,7 @@ def series_rows(name: str) -> list[dict[str, Any]]:
     rows = Series.objects.filter(name=name).order_by("key").values("labels", "seen_at")
     if not rows:
         raise unknown(name)
-    return list(rows)
+    return [dict(row) for row in rows]
 
 
 def unknown(name: str) -> UnknownMetric:
