@@ -1,4 +1,4 @@
-"""The REST API's documentation as a page of our own, made from the OpenAPI document: nothing is loaded from elsewhere."""
+"""The REST API's documentation as a page of our own, made from the OpenAPI document. It loads no foreign scripts."""
 
 from __future__ import annotations
 
