@@ -15,7 +15,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path, re_path
 from django.utils.http import content_disposition_header
-from ninja import Body, NinjaAPI, Query, Schema, Status
+from ninja import Body, Query, Schema, Status
 from ninja.params.functions import Header
 from ninja.parser import Parser
 
@@ -34,12 +34,14 @@ from routing import (
 )
 from routing.access import Caller, Needs, caller
 from routing.models import Artifact, Scope, Task, TaskState
+from routing.openapi import DescribedApi
 
 ENVELOPE_BYTES = 65_536  # of a request around its input
 BATCH_BYTES = 32 * 1024 * 1024
 CANCEL_WAIT_S = 5.0
 IDEMPOTENCY_KEY = Header(None, alias="Idempotency-Key")
 NO_REASON = schemas.CancelIn()
+A_FILE = {"responses": {200: {"description": "The file.", "content": {"application/octet-stream": {}}}}}
 CHUNK_BYTES = 256 * 1024
 FILE_POLICY = "default-src 'none'; sandbox"  # of files that agents made: opened in a browser they may do nothing
 
@@ -57,7 +59,7 @@ class StrictParser(Parser):
         return payloads.loads(request.body, max_bytes=limit, max_depth=payloads.MAX_DEPTH + 3)
 
 
-api = NinjaAPI(
+api = DescribedApi(
     title="A2A Mission Control",
     version="1",
     description="Submit tasks to a fleet of agents, follow them, cancel them.",
@@ -159,7 +161,7 @@ def give_feedback(request: HttpRequest, task_id: UUID, said: schemas.FeedbackIn)
     return listing.feedback_out(row)
 
 
-@api.get("/tasks/{uuid:task_id}/artifacts/{int:seq}", auth=reads_tasks, response=REFUSALS)
+@api.get("/tasks/{uuid:task_id}/artifacts/{int:seq}", auth=reads_tasks, response=REFUSALS, openapi_extra=A_FILE)
 async def get_artifact(request: HttpRequest, task_id: UUID, seq: int) -> StreamingHttpResponse:
     """Download a file that an attempt produced, always as an attachment."""
     row, file = await sync_to_async(_open)(caller(request).tenant, task_id, seq)
