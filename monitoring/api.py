@@ -9,13 +9,14 @@ from django.http import HttpRequest
 from ninja import Body, Field, Router, Schema
 from pydantic import ConfigDict, StrictStr
 
-from monitoring import alerts
+from monitoring import alerts, event_api
 from monitoring.models import Alert, AlertState, Severity
 from routing.access import Needs, caller
 from routing.models import Scope
 from routing.schemas import Problem
 
 router = Router()
+router.add_router("", event_api.router)
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 MOST = 200
 reads, writes = Needs(Scope.AGENTS_READ), Needs(Scope.AGENTS_WRITE)
