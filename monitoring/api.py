@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from ninja import Body, Field, Router, Schema
 from pydantic import ConfigDict, StrictStr
 
-from monitoring import alerts, changes, metric_api, rule_api
+from monitoring import alerts, changes, metric_api, rule_api, slo_api
 from monitoring.models import Alert, AlertState, Severity
 from routing.access import Needs, caller
 from routing.models import Scope
@@ -18,6 +18,7 @@ from routing.schemas import Problem
 router = Router()
 router.add_router("", metric_api.router)
 router.add_router("", rule_api.router)
+router.add_router("", slo_api.router)
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 MOST = 200
 reads, writes = Needs(Scope.AGENTS_READ), Needs(Scope.AGENTS_WRITE)
