@@ -9,24 +9,17 @@ from django.http import HttpRequest
 from ninja import Body, Field, Router, Schema
 from pydantic import ConfigDict, StrictStr
 
-<<<<<<< HEAD
-from monitoring import alerts, event_api
-=======
-from monitoring import alerts, changes, metric_api, rule_api, slo_api
->>>>>>> main
+from monitoring import alerts, changes, event_api, metric_api, rule_api, slo_api
 from monitoring.models import Alert, AlertState, Severity
 from routing.access import Needs, caller
 from routing.models import Scope
 from routing.schemas import Problem
 
 router = Router()
-<<<<<<< HEAD
 router.add_router("", event_api.router)
-=======
 router.add_router("", metric_api.router)
 router.add_router("", rule_api.router)
 router.add_router("", slo_api.router)
->>>>>>> main
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 MOST = 200
 reads, writes = Needs(Scope.AGENTS_READ), Needs(Scope.AGENTS_WRITE)
