@@ -4,7 +4,7 @@ from typing import Any
 
 from django.urls import path
 
-from monitoring import consumers, views
+from monitoring import consumers, status, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -24,6 +24,7 @@ urlpatterns = [
     path("alerts/<int:pk>/acknowledge", views.acknowledge, name="alert-acknowledge"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("status.json", status.page, name="status"),
     path("metrics", views.metrics, name="metrics"),
 ]
 
