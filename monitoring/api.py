@@ -9,13 +9,14 @@ from django.http import HttpRequest
 from ninja import Body, Field, Router, Schema
 from pydantic import ConfigDict, StrictStr
 
-from monitoring import alerts, changes, metric_api, rule_api, slo_api
+from monitoring import alerts, changes, event_api, metric_api, rule_api, slo_api
 from monitoring.models import Alert, AlertState, Severity
 from routing.access import Needs, caller
 from routing.models import Scope
 from routing.schemas import Problem
 
 router = Router()
+router.add_router("", event_api.router)
 router.add_router("", metric_api.router)
 router.add_router("", rule_api.router)
 router.add_router("", slo_api.router)

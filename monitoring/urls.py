@@ -18,6 +18,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/steps/<str:name>", views.step, name="step"),
     path("agents/<str:name>", views.agent, name="agent"),
     path("agents/<str:name>/<str:act>", views.act_on_agent, name="agent-act"),
+    path("places.json", views.places, name="places"),
     path("limits", views.limits, name="limits"),
     path("alerts", views.alert_list, name="alerts"),
     path("alerts/<int:pk>/acknowledge", views.acknowledge, name="alert-acknowledge"),
