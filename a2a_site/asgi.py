@@ -1,4 +1,4 @@
-"""The ASGI application: static files, Django's pages, and WebSockets."""
+"""The ASGI application: static files, A2A, Django's pages, and WebSockets."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ django = get_asgi_application()  # sets Django up: what follows imports models
 
 from a2a_site import flower_proxy  # noqa: E402
 from monitoring.urls import websocket_urlpatterns  # noqa: E402
+from routing.a2a import app as a2a  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,6 +47,7 @@ class Static(StaticFiles):
         return response
 
 
+protocol: Any = a2a.application()
 static = Static(directory=settings.STATIC_ROOT, check_dir=False)
 routed: Any = ProtocolTypeRouter(
     {
@@ -56,11 +58,13 @@ routed: Any = ProtocolTypeRouter(
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand static files to Starlette, everything else to Django or Channels."""
+    """Hand static files and A2A to Starlette, everything else to Django or Channels."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http" and scope["path"].startswith(STATIC + "/"):
         await static({**scope, "root_path": STATIC}, receive, send)
+    elif scope["type"] == "http" and a2a.serves(scope["path"]):
+        await protocol(scope, receive, send)
     else:
         await routed(scope, receive, send)
 

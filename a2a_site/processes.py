@@ -32,6 +32,7 @@ class Site:
     port: int
     workers: int
     standby: bool = False
+    grpc_port: int | None = None  # of A2A over gRPC; None: no gRPC
     flower_port: int | None = None  # on loopback; None: no Flower
     flower_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
@@ -58,7 +59,8 @@ def stages(site: Site) -> list[list[Spec]]:
     if site.standby:
         controllers.append(ours(site, environment, name="standby", command=manage(site, "controller")))
     workers = [worker(site, environment, number) for number in range(1, site.workers + 1)]
-    return [first, controllers, workers, [web(site, environment)], *flower(site, environment), *beat(site, environment)]
+    servers = [web(site, environment), *grpc(site, environment)]
+    return [first, controllers, workers, servers, *flower(site, environment), *beat(site, environment)]
 
 
 def environment_of(site: Site) -> dict[str, str]:
@@ -71,6 +73,7 @@ def environment_of(site: Site) -> dict[str, str]:
         "A2A_HOME": str(site.home),
         "A2A_HOST": site.host,
         "A2A_PORT": str(site.port),
+        "A2A_GRPC_PORT": str(site.grpc_port or 0),
         "A2A_FLOWER_URL": flower_url(site),
         "REDIS_URL": env.redis_url(site.home),
     }
@@ -153,6 +156,14 @@ def web(site: Site, environment: Mapping[str, str]) -> Spec:
         directory=site.root,
         is_ready=lambda pid: serves(site, environment["REDIS_URL"]),
     )
+
+
+def grpc(site: Site, environment: Mapping[str, str]) -> list[Spec]:
+    """Return the server of A2A over gRPC, or nothing."""
+    if site.grpc_port is None:
+        return []
+    command = manage(site, "a2a_grpc", "--host", site.host, "--port", str(site.grpc_port))
+    return [dataclasses.replace(ours(site, environment, name="grpc", command=command), ready_line=r" is ready\.$")]
 
 
 def serves(site: Site, redis_url: str) -> bool:

@@ -14,6 +14,7 @@ A2A_HOME = env.state_directory(BASE_DIR / ".a2a")
 
 DEBUG = env.flag("A2A_DEBUG")
 SECRET_KEY = env.text("A2A_SECRET_KEY") or env.secret(A2A_HOME / "secret_key")
+SECRET_KEY_FALLBACKS = env.names("A2A_OLD_SECRET_KEYS")  # open what they sealed and signed
 A2A_HOST = env.text("A2A_HOST", "127.0.0.1")
 A2A_PORT = env.number("A2A_PORT", 8000, low=1, high=65535)
 ALLOWED_HOSTS = env.names("A2A_ALLOWED_HOSTS", f"127.0.0.1,localhost,[::1],{A2A_HOST}")
@@ -26,13 +27,21 @@ A2A_RETENTION_DAYS = env.number("A2A_RETENTION_DAYS", 30, low=1)
 A2A_MAX_INPUT_BYTES = env.number("A2A_MAX_INPUT_BYTES", 1_048_576, low=1024)
 A2A_ARTIFACTS_DIR = Path(env.text("A2A_ARTIFACTS_DIR", str(A2A_HOME / "artifacts")))
 A2A_WORK_DIR = A2A_HOME / "work"
-A2A_AGENT_MODULES = env.names("A2A_AGENT_MODULES")
+A2A_CONFORMANCE = env.flag("A2A_CONFORMANCE")  # no credential, a test agent: refused unless bound to loopback
+A2A_AGENT_MODULES = env.names("A2A_AGENT_MODULES") + (["routing.a2a.conformance_agent"] if A2A_CONFORMANCE else [])
 A2A_WORKERS = env.number("A2A_WORKERS", os.cpu_count() or 2, low=1, high=256)
 A2A_THREADS = env.number("A2A_THREADS", 16, low=1, high=1000)
 A2A_MAX_THREADS = env.number("A2A_MAX_THREADS", 128, low=1, high=1000)  # a worker's threads follow its agents' slots
 A2A_CELERY_TASKS = env.names("A2A_CELERY_TASKS")  # patterns of the project's own tasks that may be steps of workflows
 A2A_AGENTS = env.names("A2A_AGENTS")  # the only agents that this worker serves; empty: all
 A2A_FLOWER = env.flag("A2A_FLOWER", default=True)
+A2A_NAME = env.text("A2A_NAME", "A2A Mission Control")  # of the fleet, on its agent card
+A2A_URL = env.text("A2A_URL").rstrip("/")  # where others reach this site; empty: as a request addressed it
+A2A_DEFAULT_SKILL = env.text("A2A_DEFAULT_SKILL")  # of a message by A2A that names none
+A2A_OUTBOUND_ALLOW = env.names("A2A_OUTBOUND_ALLOW")  # networks that may be called for others although not public
+A2A_CARD_KEY = env.text("A2A_CARD_KEY")  # file with the private key (PEM, P-256) that signs agent cards
+A2A_CARD_KEY_ID = env.text("A2A_CARD_KEY_ID")
+A2A_GRPC_PORT = env.number("A2A_GRPC_PORT", 0, low=0, high=65535)  # 0: no gRPC
 A2A_FLOWER_URL = env.text("A2A_FLOWER_URL")  # with user and password; set by the supervisor
 
 INSTALLED_APPS = [
@@ -155,6 +164,8 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["stderr"], "level": env.text("A2A_LOG_LEVEL", "INFO")},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        # Traces of what clients do wrong; what goes wrong in here is told by our own handler.
+        "a2a": {"level": "CRITICAL"},
         # Two lines for every task, which the ledger tells better.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

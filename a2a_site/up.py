@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from django.apps import apps
+from django.conf import settings
 from django.core.management import call_command, get_commands
 from django.db import connections
 
@@ -64,6 +65,7 @@ class Up:
 
     def _prepare(self) -> None:
         from routing import registry  # its models need Django to be set up
+        from routing.a2a import conformance
 
         self._supervisor.say("Preparing the database.")
         call_command("migrate", interactive=False, verbosity=0)
@@ -71,6 +73,8 @@ class Up:
         self._made_admin = auth.make_first_admin(self._site.home)
         self._is_empty = is_empty()
         registry.ensure_handlers()
+        if settings.A2A_CONFORMANCE:
+            conformance.register()
         connections.close_all()
 
     def _on_ready(self) -> None:

@@ -111,7 +111,7 @@ def queues(snapshot: Mapping[str, Any]) -> Iterator[Sample]:
     """Yield how many messages are in the broker's queues, where the broker is our Redis."""
     if not settings.A2A_BROKER_IS_OUR_REDIS:
         return
-    names = ["intake", "control", *(f"agent.{row['agent']}" for row in snapshot.get("fleet", ()))]
+    names = ["intake", "control", "push", *(f"agent.{row['agent']}" for row in snapshot.get("fleet", ()))]
     pipe = broker.client(BUS_S).pipeline(transaction=False)
     for name in names:
         pipe.llen(name)

@@ -255,6 +255,9 @@ class Fleet:
             self._completed(task, flight, now, output=fact.output)
         elif fact.retry_in_s is not None:
             self._requeue(task, flight, fact.error, now, delay_s=fact.retry_in_s, outcome="returned", call=fact.call)
+        elif fact.error.get("kind") == "rejected" and task.cancel_asked_at is None:
+            self._drop_others(task, flight, now)
+            self._end(task, "rejected", now, data={"error": fact.error})
         elif fact.error.get("kind") in ASKS and task.cancel_asked_at is None:
             self._asks(task, flight, fact.error, now)
         elif fact.error.get("kind") == "canceled" and task.cancel_asked_at is None:

@@ -31,6 +31,7 @@ from routing.models import (
     Decision,
     Feedback,
     FleetMemory,
+    PushConfig,
     Task,
     TaskEvent,
     TaskMessage,
@@ -44,6 +45,7 @@ PATIENCE_S = 0.5  # a standby waits so long for the controller's row
 IDLE_S = 5.0  # a transaction of the controller's may stand still so long, on PostgreSQL
 
 ASKING = (str(TaskState.INPUT_REQUIRED), str(TaskState.AUTH_REQUIRED))
+STATUSES = frozenset({"submitted", "working", "requeued", "answered", *ASKING, *map(str, TERMINAL)})  # new states
 TERMINAL_KINDS = frozenset(str(state) for state in TERMINAL)
 ATTEMPT_ENDS = {"completed": AttemptState.COMPLETED, "failed": AttemptState.FAILED, "canceled": AttemptState.CANCELED}
 
@@ -232,7 +234,7 @@ class _Pen:
 
     def _task_change(self, r: e.Recorded) -> dict[str, Any]:
         at, kind = self._at(r.at), r.kind
-        change: dict[str, Any] = {"seq": r.seq}
+        change: dict[str, Any] = {"seq": r.seq} | ({"status_at": at} if kind in STATUSES else {})
         if kind == "submitted":
             change |= {"accepted_at": at, "detail": r.data.get("detail", "")[:300]}
         elif kind == "assigned":
@@ -524,7 +526,7 @@ def delete_old(now: dt.datetime | None = None) -> int:
             break
         files = set(Artifact.objects.filter(task_id__in=old).values_list("sha256", flat=True))
         with transaction.atomic():
-            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback, TaskMessage):
+            for model in (TaskEvent, Attempt, Decision, Artifact, Command, Feedback, TaskMessage, PushConfig):
                 model.objects.filter(task_id__in=old).delete()
             Task.objects.filter(id__in=old).delete()
         _delete_files(files)

@@ -191,6 +191,7 @@ def _row(request: Request, digest: str, size: int) -> Task:
         parent=request.parent,
         context=request.context,
         origin=request.origin,
+        owner=request.owner,
         wait_s=request.wait_s,
         retries=None if request.retries is None else dict(request.retries),
         size=_first(request.size, size),

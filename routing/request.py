@@ -74,6 +74,7 @@ class Request:
     parent: UUID | None = None
     context: UUID | None = None
     origin: str = ""  # the door
+    owner: str = ""  # who alone may see it by A2A; "" is nobody by A2A
     call: Mapping[str, Any] | None = None  # the Celery message to publish unchanged
     size: float | None = None  # how much work it is, >= 0; None: the bytes of the input
     concurrency_key: str = ""  # limits per key count the tasks with the same one

@@ -40,6 +40,14 @@ def settle_call(command_id: str) -> None:
     backend.settle(command_id)
 
 
+@shared_task(name="routing.push_updates", ignore_result=True)
+def push_updates(task_id: str, config_id: str) -> None:
+    """Tell an A2A client the updates that it has not been told yet."""
+    from routing.a2a import delivery
+
+    delivery.tell(task_id, config_id)
+
+
 @shared_task(name="routing.delete_old", ignore_result=True)
 def delete_old() -> None:
     """Delete what is older than the retention time."""

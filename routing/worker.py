@@ -39,6 +39,7 @@ DRAIN_S = 30.0  # a worker with a stuck thread ends after so long at the latest
 MAX_NOTES = 2_000  # log lines and progress reports kept of one attempt
 MOST_USED = 1e15  # dollars or tokens of one attempt
 PROGRESS_EVERY_S = 0.25
+OWN_QUEUES = ("intake", "control", "push")  # besides those of agents
 HEADERS = (
     *("task", "id", "root_id", "parent_id", "group", "group_index", "eta", "expires", "retries", "timelimit"),
     *("origin", "ignore_result", "replaced_task_nesting", "stamps", "stamped_headers", "argsrepr", "kwargsrepr"),
@@ -130,12 +131,18 @@ class Flight(sharing.Shares, asking.Asks):
 
     def artifact(self, name: str, data: bytes | str | Path, media_type: str = "") -> dict[str, Any]:
         """Keep a file with the task and return {"name", "sha256", "size", "media_type"}."""
-        name = safe_name(name)
-        content = data.encode() if isinstance(data, str) else data
-        ref = self._runtime.store.put(content, media_type=media_type)
-        entry = {"name": name, "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
+        entry = self._kept(safe_name(name), data.encode() if isinstance(data, str) else data, media_type)
         self._runtime.tell_of(self, "artifact", d=entry)
         return entry
+
+    def _kept(self, name: str, content: bytes | Path, media_type: str) -> dict[str, Any]:
+        ref = self._runtime.store.put(content, media_type=media_type)
+        return {"name": name, "sha256": ref.sha256, "size": ref.size, "media_type": ref.media_type}
+
+    def stream(self, text: str, *, name: str = "output", last: bool = False) -> None:
+        """Tell a piece of a text as soon as there is one; pieces of the same name belong together."""
+        entry = self._kept(safe_name(name), text.encode(), "text/plain")
+        self._runtime.tell_of(self, "artifact", d={**entry, "last": last})
 
     def _note(self, kind: str, data: dict[str, Any]) -> None:
         if self.is_over or self._notes > MAX_NOTES:
@@ -401,7 +408,7 @@ class Runtime:
         if self._serves is not None and (missing := sorted(self._serves - capacities.keys())):
             log.warning("A2A_AGENTS names %s, registered nowhere yet: served as soon as it is", ", ".join(missing))
         consumer = self._consumer
-        consumer.call_soon(self._serve, consumer, {"intake", "control", *(f"agent.{name}" for name in capacities)})
+        consumer.call_soon(self._serve, consumer, {*OWN_QUEUES, *(f"agent.{name}" for name in capacities)})
         consumer.call_soon(self._fit_pool, consumer, sum(capacities.values()))
 
     def _is_served(self, agent: str) -> bool:

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from routing.admin.forms import Pages, ReadOnly
-from routing.models import Command, Skill, Task
+from routing.models import Command, PushConfig, Skill, Task
 
 MAX_LISTED = 10_000  # rows a list counts: counting millions takes seconds
 
@@ -79,3 +79,26 @@ class CommandAdmin(ReadOnly):
     list_filter = ["kind"]
     ordering = ["-id"]
     paginator = BoundedPaginator
+
+
+@admin.register(PushConfig)
+class PushConfigAdmin(ReadOnly):
+    list_display = ["task_id", "url", "told", "failures", "last_error", "due_at", "dead_at", "is_over"]
+    list_filter = ["is_over", ("dead_at", admin.EmptyFieldListFilter)]
+    exclude = ["token", "scheme", "credentials"]
+    ordering = ["-id"]
+    actions = ["send_again"]
+
+    @admin.action(description="Try again to tell what was given up", permissions=["change_task"])
+    def send_again(self, request: HttpRequest, chosen: QuerySet[PushConfig]) -> None:
+        """Let the chosen ones be tried again at once."""
+        from routing.a2a import delivery
+
+        given_up = list(chosen.filter(dead_at__isnull=False))
+        for row in given_up:
+            delivery.send_again(row)
+        self.message_user(request, f"{len(given_up)} will be tried again.")
+
+    def has_change_task_permission(self, request: HttpRequest) -> bool:
+        """Return whether the person may act on tasks."""
+        return bool(request.user.has_perm("routing.change_task"))

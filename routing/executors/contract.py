@@ -135,6 +135,10 @@ class NeedsAuth(ExecutorError, kind="auth_required"):
     """The agent cannot go on before somebody gives it access to what the message names. The task waits for that."""
 
 
+class Rejected(ExecutorError, kind="rejected"):
+    """The agent does not take this task, and no other one should be asked: the task ends as rejected."""
+
+
 class Unavailable(ExecutorError, kind="unavailable", retryable=True):
     """The agent cannot be run here at the moment."""
 

@@ -15,6 +15,7 @@ from routing.models.ledger import (
     TaskState,
 )
 from routing.models.names import DEFAULT_TENANT, NAME_PATTERN, NAME_RULE, new_id, valid_name
+from routing.models.push import PushConfig
 from routing.models.registry import Agent, ApiKey, Revision, Scope, Skill, Tenant
 from routing.models.rules import Budget, Containment, Limit, Policy, Rule
 
@@ -39,6 +40,7 @@ __all__ = [
     "FleetMemory",
     "Limit",
     "Policy",
+    "PushConfig",
     "Revision",
     "Rule",
     "Scope",

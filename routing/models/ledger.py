@@ -63,6 +63,7 @@ class Task(models.Model):
     parent = models.UUIDField(null=True)
     context = models.UUIDField(null=True)
     origin = models.CharField(max_length=64, blank=True, help_text="The door it came through.")
+    owner = models.CharField(max_length=200, blank=True, help_text="Who alone may see it by A2A; empty: not by A2A.")
     size = models.FloatField(default=0, help_text="How much work it is; bytes of the input unless the caller knows.")
     concurrency_key = models.CharField(
         max_length=200, blank=True, help_text="Limits per key count those with the same."
@@ -84,6 +85,7 @@ class Task(models.Model):
     error = models.JSONField(null=True)
     progress = models.FloatField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    status_at = models.DateTimeField(default=timezone.now, help_text="When its state changed last.")
     created_at = models.DateTimeField(default=timezone.now)
     accepted_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -119,6 +121,8 @@ class Task(models.Model):
             # GET /tasks, newest first; and the same over all tenants, for operators.
             models.Index(fields=["tenant", "-created_at", "-id"], name="task_newest"),
             models.Index(fields=["-created_at", "-id"], name="task_newest_of_all"),
+            # A2A's ListTasks, by the time of the last status.
+            models.Index(fields=["tenant", "owner", "-status_at", "-id"], condition=~Q(owner=""), name="task_of_owner"),
             # The tasks of one piece of work.
             models.Index(fields=["context"], condition=Q(context__isnull=False), name="task_of_context"),
             # The door: the task that waits under the same debounce key.

@@ -120,6 +120,7 @@ class Revision(models.Model):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     number = models.PositiveBigIntegerField(default=0)
+    changed_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(id=1), name="revision_single_row")]
@@ -130,4 +131,6 @@ class Revision(models.Model):
     @classmethod
     def raise_number(cls) -> None:
         """Count one more change of the registry. Call it in the transaction that makes the change."""
-        cls.objects.update_or_create(id=1, defaults={"number": F("number") + 1}, create_defaults={"number": 1})
+        cls.objects.update_or_create(
+            id=1, defaults={"number": F("number") + 1, "changed_at": timezone.now()}, create_defaults={"number": 1}
+        )

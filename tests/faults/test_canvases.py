@@ -19,7 +19,7 @@ from tests.coordination.canvases import FUNCTIONS, app, canvases, has_task
 from tests.coordination.test_canvas_oracle import eagerly
 from tests.faults.trial import Trial
 
-COUNT = int(os.environ.get("KILLED_CANVASES", "12"))  # 500 take about ?
+COUNT = int(os.environ.get("KILLED_CANVASES", "12"))  # 500 take some 20 minutes
 AT_ONCE = 12
 ENDED = ("completed", "failed", "canceled")
 PATIENCE_S = 120.0
@@ -81,7 +81,8 @@ class TestCanvases:
             trial.faults += kill_workers(stack)
             stack.until(lambda ids=ids: all(is_over(stack, id) for id in ids), "all end", timeout_s=PATIENCE_S)  # type: ignore[misc]
 
-            assert [outcome(stack, id) for id in ids] == [expected for _, expected in some]
+            for (written, expected), id in zip(some, ids, strict=True):
+                assert outcome(stack, id, written) == compared(expected, written)
             left += [each for each, id in zip(some, ids, strict=True) if not is_hit(stack, id)]  # again, until it is
         trial.figures |= {"canvases": count, "runs": runs, "kills": len(trial.faults)}
         assert left == []
@@ -93,16 +94,23 @@ def begun(stack: Stack, ids: list[str]) -> int:
 
 
 def is_hit(stack: Stack, run: str) -> bool:
-    """Return whether a task of the run was at work on a worker that was killed."""
-    return bool(stack.customer.run(run)["lost_attempts"])
+    """Return whether a task of the run was at work on a worker that was killed, or the run came to no task at all."""
+    found = stack.customer.run(run)
+    return bool(found["lost_attempts"]) or not found["done"]
 
 
 def is_over(stack: Stack, run: str) -> bool:
     return stack.customer.run(run)["state"] in ENDED
 
 
-def outcome(stack: Stack, run: str) -> tuple[str, Any]:
+def outcome(stack: Stack, run: str, written: Any) -> tuple[str, Any]:
     found = stack.customer.run(run)
     if found["state"] == "completed":
         return "completed", found["output"]
-    return found["state"], found["error"]["cause"]["message"].partition(": ")[2]
+    return compared((found["state"], found["error"]["cause"]["message"].partition(": ")[2]), written)
+
+
+def compared(outcome: tuple[str, Any], written: Any) -> tuple[str, Any]:
+    """Return what has to be the same: of several failures beside one another, any may be the first."""
+    state, words = outcome
+    return (state, words[:4]) if state == "failed" and str(written).count("oracle.fail'") > 1 else outcome

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from routing import lifecycle, registry
-from routing.models import Agent, ApiKey, Skill, Task, TaskState, Tenant
+from routing.models import Agent, ApiKey, PushConfig, Skill, Task, TaskState, Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -281,6 +283,22 @@ class TestTasks:
         assert admin.post(f"{path}/change/", {"priority": 9}).status_code == 403
         assert admin.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
         assert admin.get("/admin/routing/task/add/").status_code == 403
+
+
+class TestPushConfigs:
+    def test_given_up_are_tried_again(self, admin: Client) -> None:
+        registry.ensure_skill("echo")
+        task = lifecycle.submit(lifecycle.Request(skill="echo", input={})).task
+        now = timezone.now()
+        row = PushConfig.objects.create(task=task, config_id="c", url="https://example.com/", token="s", dead_at=now)
+        chosen = {"action": "send_again", ACTION_CHECKBOX_NAME: [row.pk]}
+
+        page = admin.get("/admin/routing/pushconfig/").content.decode()
+        admin.post("/admin/routing/pushconfig/", chosen)
+
+        row.refresh_from_db()
+        assert "https://example.com/" in page
+        assert row.dead_at is None
 
 
 class TestCommands:

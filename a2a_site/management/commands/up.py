@@ -34,6 +34,9 @@ class Command(BaseCommand):
         parser.add_argument("--detach", action="store_true", help="return when everything is ready")
         parser.add_argument("--json-logs", action="store_true", help="one JSON object a line instead of coloured text")
         parser.add_argument("--no-flower", action="store_true", help="leave out Flower")
+        parser.add_argument(
+            "--grpc", action="store_true", help="serve A2A over gRPC too, on A2A_GRPC_PORT or the port after the web's"
+        )
         parser.add_argument("--standby", action="store_true", help="start a second controller that takes over")
         parser.add_argument("--detached", action="store_true", help=SUPPRESS)  # what --detach starts
 
@@ -66,17 +69,27 @@ class Command(BaseCommand):
                 f"Listening on {host}: other machines can reach this server, without encryption. Put a TLS proxy in "
                 "front of it, and set A2A_ALLOWED_HOSTS to the names it is reached by."
             )
+        if settings.A2A_CONFORMANCE and host not in LOOPBACK:
+            raise CommandError(f"A2A_CONFORMANCE=1 lets anybody in: it is for {' or '.join(sorted(LOOPBACK))} alone.")
+        port = self._port(host, options["port"])
         if os.geteuid() == 0:
             self.stderr.write("Running as root: so will the agents' commands. A user of its own is safer.")
         return Site(
             root=settings.BASE_DIR,
             home=home,
             host=host,
-            port=self._port(host, options["port"]),
+            port=port,
             workers=options["workers"],
             standby=options["standby"],
+            grpc_port=self._grpc_port(host, port) if options["grpc"] or settings.A2A_GRPC_PORT else None,
             flower_port=None if options["no_flower"] else processes.choose_flower_port(),
         )
+
+    def _grpc_port(self, host: str, port: int) -> int:
+        asked = settings.A2A_GRPC_PORT
+        if asked and not ports.is_free(host, asked):
+            raise CommandError(f"A2A_GRPC_PORT {asked} on {host} is taken by {ports.owner(asked)}.")
+        return asked or ports.next_free(host, port + 1)
 
     def _port(self, host: str, asked: int | None) -> int:
         port = asked or settings.A2A_PORT
