@@ -112,6 +112,9 @@ class Client(Surface):
     def _stream(self, id: Id, follow: following.Following) -> Iterator[Event]:
         address = f"{calls.BASE}/tasks/{id}/events"
         with self._http.stream("GET", address, **follow.options()) as got:
+            if got.status_code == 204:
+                follow.has_ended = True
+                return
             if got.status_code != 200:
                 pause_s = self.retrying.pause_s(follow.failures, got.status_code, got.headers.get("Retry-After"))
                 if pause_s is None:

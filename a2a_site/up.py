@@ -17,6 +17,7 @@ from a2a_site.child import Spec
 from a2a_site.console import Console
 from a2a_site.processes import Site
 from a2a_site.supervisor import Supervisor
+from a2a_site.watchdog import Watchdog
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -34,6 +35,7 @@ class Up:
         self._made_admin = False
         self._is_empty = False
         self._supervisor: Supervisor
+        self._watchdog: Watchdog | None = None
 
     def run(self) -> int:
         """Return the exit code after the stop. Raises ``AlreadyRunning`` and ``NoRedis`` before anything is started."""
@@ -51,6 +53,8 @@ class Up:
                 with guarded(home, grace_s()):
                     return self._supervisor.run(prepare=self._prepare, on_ready=self._on_ready)
             finally:
+                if self._watchdog is not None:
+                    self._watchdog.close()
                 redis_server.clean_up(home)
                 self._console.close()
 
@@ -79,11 +83,22 @@ class Up:
 
     def _on_ready(self) -> None:
         self._ready = True
+        self._watch()
         if self._is_empty and not self._bare and "review" in get_commands():
             self._supervisor.add(first_look(self._site))
         self._record()
         if self._announce:
             self._console.announce(announcement(self._site.home, self._current()))
+
+    def _watch(self) -> None:
+        url = env.redis_url(self._site.home)
+        self._watchdog = Watchdog(
+            lambda: str(processes.snapshot(url).get("at", "")),
+            lambda words: self._console.line("watchdog", words),
+            hook=env.text("A2A_WATCHDOG_URL"),
+            name=self._site.url,
+        )
+        self._watchdog.start()
 
     def _record(self) -> None:
         # A full disk must not end the supervisor; the record is for those who look.

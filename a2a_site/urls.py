@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from a2a_site import flower_proxy
+from a2a_site import api_docs, flower_proxy
 from coordination.api import router as coordination
 from monitoring.api import router as monitoring
 from routing.api import api, urls
@@ -16,6 +16,7 @@ api.add_router("", monitoring)
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", urls()),
+    path("docs/api", api_docs.page, name="api-docs"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("flower", RedirectView.as_view(url="/flower/")),

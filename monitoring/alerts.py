@@ -6,14 +6,15 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from monitoring import conditions
+from monitoring import conditions, meters
 from monitoring.conditions import Condition, Watch
-from monitoring.models import Alert, AlertState
+from monitoring.models import Alert, AlertState, Rule
 from routing.errors import RoutingError
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Watcher:
         self._looked_at = now
         try:
             watch = self._watch or self._taken_up(now)
-            raised, ended = watch.look(conditions.found(snapshot), now)
+            raised, ended = watch.look(chain(conditions.found(snapshot), meters.holding()), now)
             self._watch = None  # until it is written
             for condition in raised:
                 opened(condition)
@@ -108,6 +109,12 @@ def find(pk: int) -> Alert:
     if alert is None:
         raise NoSuchAlert(id=pk)
     return alert
+
+
+def runbook(alert: Alert) -> str:
+    """Return where it is written what to do: the rule's own address, else the page in our documentation."""
+    own = Rule.objects.filter(name=alert.kind).values_list("runbook", flat=True).first()
+    return own or f"docs/operations/{alert.kind}.md"
 
 
 def count_open() -> int:

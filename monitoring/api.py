@@ -9,13 +9,17 @@ from django.http import HttpRequest
 from ninja import Body, Field, Router, Schema
 from pydantic import ConfigDict, StrictStr
 
-from monitoring import alerts
+from monitoring import alerts, changes, event_api, metric_api, rule_api, slo_api
 from monitoring.models import Alert, AlertState, Severity
 from routing.access import Needs, caller
 from routing.models import Scope
 from routing.schemas import Problem
 
 router = Router()
+router.add_router("", event_api.router)
+router.add_router("", metric_api.router)
+router.add_router("", rule_api.router)
+router.add_router("", slo_api.router)
 REFUSALS = {frozenset({400, 401, 403, 404, 409, 413, 415, 422, 503}): Problem}
 MOST = 200
 reads, writes = Needs(Scope.AGENTS_READ), Needs(Scope.AGENTS_WRITE)
@@ -35,6 +39,22 @@ class AlertOut(Schema):
     acknowledged_by: str
     resolved_at: datetime | None
     note: str
+
+
+class ChangeOut(Schema):
+    """Something that changed shortly before, and may be the cause."""
+
+    at: datetime
+    what: str
+    by: str
+
+
+class AlertMore(AlertOut):
+    """An alert with where to look."""
+
+    runbook: str = Field(description="Where it is written what to do.")
+    link: str = Field(description="The page that shows it.")
+    changes: list[ChangeOut] = Field(description="What changed in the 15 minutes before, newest first.")
 
 
 class AlertList(Schema):
@@ -59,6 +79,15 @@ def list_alerts(request: HttpRequest, state: AlertState | None = None) -> AlertL
     """List alerts of the whole site, newest first."""
     rows = Alert.objects.order_by("-opened_at", "-id")
     return AlertList(alerts=[shape(row) for row in (rows.filter(state=state) if state else rows)[:MOST]])
+
+
+@router.get("/alerts/{int:alert_id}", auth=reads, response={200: AlertMore, **REFUSALS})
+def get_alert(request: HttpRequest, alert_id: int) -> AlertMore:
+    """Return one alert, with its runbook and what changed in the 15 minutes before."""
+    row = alerts.find(alert_id)
+    found = [ChangeOut(at=each.at, what=each.what, by=each.by) for each in changes.before(row.opened_at)]
+    link = request.build_absolute_uri(f"/alerts#alert-{row.pk}")
+    return AlertMore(**shape(row).dict(), runbook=alerts.runbook(row), link=link, changes=found)
 
 
 @router.post("/alerts/{int:alert_id}:acknowledge", auth=writes, response={200: AlertOut, **REFUSALS})

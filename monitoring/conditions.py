@@ -6,7 +6,7 @@ between is one alert.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Watch:
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
     titles: dict[tuple[str, str], str] = field(default_factory=dict)  # of those that are alerts
 
-    def look(self, holding: Iterator[Condition], now: float) -> tuple[list[Condition], list[tuple[str, str]]]:
+    def look(self, holding: Iterable[Condition], now: float) -> tuple[list[Condition], list[tuple[str, str]]]:
         """Return what is an alert and was none, or reads differently now, and what is over; ``now`` in seconds."""
         raised: list[Condition] = []
         for condition in holding:

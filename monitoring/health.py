@@ -29,14 +29,19 @@ def snapshot() -> dict[str, Any] | None:
 
 def readiness() -> tuple[bool, dict[str, str]]:
     """Return whether everything works, and a word per part."""
-    words: dict[str, str] = {}
-    ready = True
+    found = examined()
+    return all(is_well for is_well, _ in found.values()), {part: words for part, (_, words) in found.items()}
+
+
+def examined() -> dict[str, tuple[bool, str]]:
+    """Return of each part whether it works, and a word."""
+    found: dict[str, tuple[bool, str]] = {}
     for part, check in CHECKS.items():
         try:
-            words[part] = check()
+            found[part] = (True, check())
         except NotReady as trouble:
-            ready, words[part] = False, str(trouble)
-    return ready, words
+            found[part] = (False, str(trouble))
+    return found
 
 
 def _database() -> str:

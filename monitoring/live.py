@@ -115,6 +115,10 @@ class Mailbox:
         self._told = self.status
         return self.status
 
+    def heard(self) -> None:
+        """Take note that ``wait`` returned: it waits for the next news."""
+        self._news.clear()
+
     def take(self) -> dict[str, Any]:
         """Return all that waits as one delta, and forget it. ``more`` counts events that were left out."""
         self._news.clear()
@@ -151,9 +155,9 @@ class Reader:
         self._rows: dict[str, dict[str, Any]] = {kind: {} for kind in BY_NAME}
 
     @contextlib.asynccontextmanager
-    async def mailbox(self, *, task: str = "") -> AsyncIterator[Mailbox]:
-        """While inside, a mailbox that gets every commit after its ``seq``."""
-        box = Mailbox(task=task)
+    async def mailbox(self, *, task: str = "", box: Mailbox | None = None) -> AsyncIterator[Mailbox]:
+        """While inside, a mailbox (``box``, if one is given) that gets every commit after its ``seq``."""
+        box = box or Mailbox(task=task)
         self._mailboxes.add(box)
         try:
             if self._task is None or self._task.done():

@@ -12,7 +12,8 @@ from typing import Any
 
 from django.db import DatabaseError, connection
 
-from monitoring import figures, samplers, store
+from monitoring import figures, rulebook, samplers, store
+from monitoring.conditions import Condition
 from monitoring.metrics import Sample
 from monitoring.samplers import Sampler
 from monitoring.sketches import Distribution
@@ -111,6 +112,12 @@ class Meter:
 
 
 _meter: Meter | None = None
+_holding: list[Condition] = []  # as the rules have said at the last tick
+
+
+def holding() -> list[Condition]:
+    """Return what the alert rules found at the last tick of this process's reign."""
+    return _holding
 
 
 class Apart:
@@ -162,6 +169,8 @@ class Ticker:
 
     def __init__(self) -> None:
         store.forget()
+        self._tell([])
+        self._rules = rulebook.Evaluator()
         self._snapshot: Mapping[str, Any] | None = None
         self._ended = threading.Event()
         self._apart = [Apart(name, take) for name, take in samplers.APART.items()]
@@ -182,6 +191,11 @@ class Ticker:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(PATIENCE_S + 1.0)
+        self._tell([])
+
+    def _tell(self, found: list[Condition]) -> None:
+        global _holding
+        _holding = found
 
     def _run(self) -> None:
         wait_s = FIRST_S
@@ -208,6 +222,7 @@ class Ticker:
             samples += sampler.result(until)
         samples.append(Sample(name="a2a_series", value=len(samples)))
         store.write(samples, at)
+        self._tell(self._rules.look(samples, at))
         if time.monotonic() - self._rolled_at > ROLL_S:
             self._rolled_at = time.monotonic()
             store.roll_up(at)

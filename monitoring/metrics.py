@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from itertools import groupby, pairwise
 from typing import Any
@@ -92,6 +93,11 @@ def key(name: str, labels: Mapping[str, str]) -> str:
         return name
     inner = ",".join(f'{label}="{escaped(value)}"' for label, value in sorted(labels.items()))
     return f"{name}{{{inner}}}"
+
+
+def alike(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three of the known names that may have been meant."""
+    return get_close_matches(name, list(known), n=3, cutoff=0.7)
 
 
 def escaped(value: str) -> str:

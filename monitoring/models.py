@@ -53,6 +53,29 @@ class Alert(models.Model):
         return self.title
 
 
+class Rule(models.Model):
+    """When an alert is due. Written by ``monitoring.rulebook`` alone."""
+
+    name = models.CharField(max_length=64, unique=True, help_text="The kind of its alerts.")
+    enabled = models.BooleanField(default=True)
+    severity = models.CharField(max_length=8, choices=Severity.choices, default=Severity.WARNING)
+    title = models.CharField(max_length=200, help_text="What is wrong; {skill} stands for the label's value.")
+    condition = models.JSONField(help_text="See “Alert rules” in docs/operations.md.")
+    hold_s = models.FloatField(default=0.0, help_text="It is an alert once it has held for so many seconds.")
+    runbook = models.CharField(max_length=300, blank=True, help_text="Address of a page; shipped rules have theirs.")
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(severity__in=["warning", "critical"]), name="rule_severity_known"),
+            models.CheckConstraint(condition=Q(hold_s__gte=0), name="rule_hold_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Series(models.Model):
     """A metric with its labels. Written by ``monitoring.store`` alone, as are ``Tick`` and ``Chunk``."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
+from django.urls import reverse
 
+from coordination.models import Workflow
 from monitoring import words
 from monitoring.overview import Known
 from routing.models import Agent, Skill, Task, TaskEvent, Tenant
 
 RECENT = 30
 PAGE = 50
+PLACES = 2_000  # of each kind
 EVENTS_AT_ONCE = 500
 
 
@@ -29,6 +33,18 @@ def known_agents() -> dict[str, Known]:
         }
         for agent in agents
     }
+
+
+def places() -> list[dict[str, str]]:
+    """Return what a person may go to by name, each with its address: agents, skills and workflows, 2,000 of each."""
+    agents = Agent.objects.order_by("name").values_list("name", flat=True)[:PLACES]
+    workflows = Workflow.objects.order_by("name").values_list("name", flat=True).distinct()[:PLACES]
+    return [
+        *({"kind": "agent", "name": name, "href": reverse("agent", args=[name])} for name in agents),
+        *({"kind": "tasks of", "name": name, "href": f"{reverse('tasks')}?{urlencode({'skill': name})}"}
+          for name in skill_names()[:PLACES]),
+        *({"kind": "workflow", "name": name, "href": reverse("workflow", args=[name])} for name in workflows),
+    ]  # fmt: skip
 
 
 def skill_names() -> list[str]:

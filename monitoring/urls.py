@@ -4,7 +4,7 @@ from typing import Any
 
 from django.urls import path
 
-from monitoring import consumers, views
+from monitoring import consumers, status, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -18,11 +18,13 @@ urlpatterns = [
     path("runs/<uuid:run_id>/steps/<str:name>", views.step, name="step"),
     path("agents/<str:name>", views.agent, name="agent"),
     path("agents/<str:name>/<str:act>", views.act_on_agent, name="agent-act"),
+    path("places.json", views.places, name="places"),
     path("limits", views.limits, name="limits"),
     path("alerts", views.alert_list, name="alerts"),
     path("alerts/<int:pk>/acknowledge", views.acknowledge, name="alert-acknowledge"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("status.json", status.page, name="status"),
     path("metrics", views.metrics, name="metrics"),
 ]
 

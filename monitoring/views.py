@@ -136,6 +136,14 @@ def act_on_agent(request: HttpRequest, name: str, act: str) -> HttpResponse:
 @require_safe
 @login_required
 @never_cache
+def places(request: HttpRequest) -> JsonResponse:
+    """Answer the palette: what can be gone to by name, besides the pages."""
+    return JsonResponse({"places": queries.places()})
+
+
+@require_safe
+@login_required
+@never_cache
 def limits(request: HttpRequest) -> HttpResponse:
     """Containments, limits and budgets, and how each stands."""
     snapshot, state = _snapshot()

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path, re_path
 from django.utils.http import content_disposition_header
-from ninja import Body, NinjaAPI, Query, Schema, Status
+from ninja import Body, Query, Status
 from ninja.params.functions import Header
 from ninja.parser import Parser
 
@@ -34,12 +34,15 @@ from routing import (
 )
 from routing.access import Caller, Needs, caller
 from routing.models import Artifact, Scope, Task, TaskState
+from routing.openapi import DescribedApi
+from routing.parameters import refuse_unknown
 
 ENVELOPE_BYTES = 65_536  # of a request around its input
 BATCH_BYTES = 32 * 1024 * 1024
 CANCEL_WAIT_S = 5.0
 IDEMPOTENCY_KEY = Header(None, alias="Idempotency-Key")
 NO_REASON = schemas.CancelIn()
+A_FILE = {"responses": {200: {"description": "The file.", "content": {"application/octet-stream": {}}}}}
 CHUNK_BYTES = 256 * 1024
 FILE_POLICY = "default-src 'none'; sandbox"  # of files that agents made: opened in a browser they may do nothing
 
@@ -57,7 +60,7 @@ class StrictParser(Parser):
         return payloads.loads(request.body, max_bytes=limit, max_depth=payloads.MAX_DEPTH + 3)
 
 
-api = NinjaAPI(
+api = DescribedApi(
     title="A2A Mission Control",
     version="1",
     description="Submit tasks to a fleet of agents, follow them, cancel them.",
@@ -99,7 +102,7 @@ def submit_batch(request: HttpRequest, batch: schemas.BatchIn) -> schemas.BatchO
 @api.get("/tasks", auth=reads_tasks, response={200: schemas.TaskPage, **REFUSALS})
 def list_tasks(request: HttpRequest, response: HttpResponse, query: Query[schemas.TaskQuery]) -> schemas.TaskPage:
     """List tasks, newest first, without input and output. ``next`` and the Link header lead to the next page."""
-    _refuse_unknown(request, schemas.TaskQuery)
+    refuse_unknown(request, schemas.TaskQuery)
     page = listing.task_page(caller(request).tenant, query)
     if page.next:
         response["Link"] = f'<{page.next}>; rel="next"'
@@ -110,13 +113,6 @@ def list_tasks(request: HttpRequest, response: HttpResponse, query: Query[schema
 def get_task(request: HttpRequest, task_id: UUID) -> schemas.TaskDetail:
     """Return one task with its attempts, events, decision and artifacts."""
     return listing.task_detail(listing.find_task(caller(request).tenant, task_id))
-
-
-@api.get("/tasks/{uuid:task_id}/events", auth=reads_tasks, response={200: schemas.EventPage, **REFUSALS})
-def list_events(request: HttpRequest, task_id: UUID, query: Query[schemas.EventQuery]) -> schemas.EventPage:
-    """List a task's events in order, from the one after ``after``."""
-    _refuse_unknown(request, schemas.EventQuery)
-    return listing.event_page(listing.find_task(caller(request).tenant, task_id), query)
 
 
 @api.post(
@@ -159,7 +155,7 @@ def give_feedback(request: HttpRequest, task_id: UUID, said: schemas.FeedbackIn)
     return listing.feedback_out(row)
 
 
-@api.get("/tasks/{uuid:task_id}/artifacts/{int:seq}", auth=reads_tasks, response=REFUSALS)
+@api.get("/tasks/{uuid:task_id}/artifacts/{int:seq}", auth=reads_tasks, response=REFUSALS, openapi_extra=A_FILE)
 async def get_artifact(request: HttpRequest, task_id: UUID, seq: int) -> StreamingHttpResponse:
     """Download a file that an attempt produced, always as an attachment."""
     row, file = await sync_to_async(_open)(caller(request).tenant, task_id, seq)
@@ -205,14 +201,6 @@ def _result(done: lifecycle.Submitted | errors.RoutingError) -> schemas.Result:
 
 def _problem(told: Mapping[str, Any]) -> schemas.Result:
     return schemas.Result(status=told["status"], problem=schemas.Problem(**told))
-
-
-def _refuse_unknown(request: HttpRequest, query: type[Schema]) -> None:
-    """Raise ``BadInput`` for a parameter nobody knows: a misspelt filter must not list everything."""
-    for name in request.GET:
-        if name not in query.model_fields:
-            known = ", ".join(query.model_fields)
-            raise errors.BadInput(why=f"There is no parameter {name[:50]!r}. Known: {known}.")
 
 
 def _cancel(who: Caller, task_id: UUID, reason: str) -> Task:

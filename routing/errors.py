@@ -192,6 +192,12 @@ class MethodNotAllowed(RoutingError):
     kind, status = "method-not-allowed", 405
 
 
+class NotAcceptable(RoutingError):
+    """This is a stream: ask for it with Accept: text/event-stream."""
+
+    kind, status = "not-acceptable", 406
+
+
 class UnsupportedMediaType(RoutingError):
     """The body is {found}; send application/json."""
 

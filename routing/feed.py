@@ -28,17 +28,20 @@ BLOCK_MS = 1_000
 LOOK_S = 5.0  # who hears nothing looks all the same
 BLIND_LOOK_S = 0.5  # likewise while Redis is away
 RETRY_S = 0.5
+IDLE_READS = 60  # of a second each at most: so long it goes on for whoever comes next
 
 
 class Bell:
     """Rings when something was committed about one task."""
 
     def __init__(self, feed: Feed) -> None:
+        self.rings = 0  # how often; what was read after a ring is as new as any bell of the task can tell
         self._feed = feed
         self._news = asyncio.Event()
 
-    def ring(self) -> None:
-        """Let the waiter look."""
+    def ring(self, number: int) -> None:
+        """Let the waiter look. ``number`` is the same for all bells of a commit, and rises."""
+        self.rings = number
         self._news.set()
 
     async def wait(self) -> None:
@@ -50,7 +53,7 @@ class Bell:
 
 
 class Feed:
-    """Reads the committed stream while somebody listens."""
+    """Reads the committed stream while somebody listens, and a minute longer."""
 
     def __init__(self, url: str) -> None:
         self.is_up = False
@@ -59,6 +62,7 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._placed = asyncio.Event()
         self._position = ""
+        self._number = 0
 
     @contextlib.asynccontextmanager
     async def listen(self, task: str) -> AsyncIterator[Bell]:
@@ -80,14 +84,13 @@ class Feed:
         bells.discard(bell)
         if not bells:
             self._bells.pop(task, None)
-        if not self._bells and self._task is not None:
-            self._task.cancel()
-            self._task = None
 
     async def _run(self) -> None:
         while True:
             try:
                 await self._follow()
+                if not self._bells:
+                    return
             except (RedisError, OSError) as error:
                 log.debug("the feed of tasks is away: %s", error)
             except Exception:
@@ -98,7 +101,7 @@ class Feed:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        """Read until Redis goes away."""
+        """Read until Redis goes away, or nobody has listened for a while."""
         bus = redis.asyncio.Redis.from_url(
             self._url, socket_timeout=BLOCK_MS / 1000 + 2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0),
             protocol=2,
@@ -110,7 +113,9 @@ class Feed:
             self.is_up = True
             self._placed.set()
             self._ring_all()
-            while True:
+            idle = 0
+            while idle < IDLE_READS:
+                idle = 0 if self._bells else idle + 1
                 streams: Any = await bus.xread({COMMITTED: self._position}, count=500, block=BLOCK_MS)
                 for _, entries in streams or ():
                     for entry, fields in entries:
@@ -125,14 +130,16 @@ class Feed:
             tasks, delta = set(), {"reset": True}
         if delta.get("reset"):
             self._ring_all()
+        self._number += 1
         for task in tasks & self._bells.keys():
             for bell in self._bells[task]:
-                bell.ring()
+                bell.ring(self._number)
 
     def _ring_all(self) -> None:
+        self._number += 1
         for bells in self._bells.values():
             for bell in bells:
-                bell.ring()
+                bell.ring(self._number)
 
 
 _feeds: WeakKeyDictionary[asyncio.AbstractEventLoop, Feed] = WeakKeyDictionary()

@@ -35,7 +35,7 @@ def task_out(task: Task) -> schemas.TaskOut:
 
 def task_detail(task: Task) -> schemas.TaskDetail:
     """Return the task with its attempts, first events, last decision and artifacts."""
-    events = _events(task.pk, after=0, limit=EVENTS_SHOWN)
+    events = events_after(task.pk, after=0, limit=EVENTS_SHOWN)
     if task.finished_at is None and any(event.kind in TERMINAL for event in events):
         task.refresh_from_db()  # it ended between the two looks
     attempts = _attempts(task.pk)
@@ -71,7 +71,7 @@ def feedback_out(row: Feedback) -> schemas.FeedbackOut:
 
 def event_page(task: Task, query: schemas.EventQuery) -> schemas.EventPage:
     """Return the task's events after ``query.after``, in order."""
-    events = _events(task.pk, after=query.after, limit=query.limit)
+    events = events_after(task.pk, after=query.after, limit=query.limit)
     is_full = len(events) == query.limit
     more = urlencode({"after": events[-1].seq, "limit": query.limit}) if is_full else ""
     return schemas.EventPage(events=events, next=f"{BASE}/tasks/{task.pk}/events?{more}" if more else None)
@@ -148,7 +148,8 @@ def _place(tenant: str, cursor: str) -> tuple[datetime, UUID]:
     return datetime.fromisoformat(at), UUID(last)
 
 
-def _events(task_id: UUID, *, after: int, limit: int) -> list[schemas.EventOut]:
+def events_after(task_id: UUID, *, after: int, limit: int) -> list[schemas.EventOut]:
+    """Return the task's events after one, in order."""
     rows = TaskEvent.objects.filter(task_id=task_id, seq__gt=after).order_by("seq")[:limit]
     return [_shape(schemas.EventOut, row) for row in rows]
 

@@ -24,6 +24,9 @@ LOOK_S = 2.0  # a request that waits looks again by itself
 RECORD_S = 3.0  # an answer waits so long for the commit of what it reports
 FIRST_LOOK_S, MOST_LOOK_S = 0.008, 0.1
 MEDIA_TYPE = "application/octet-stream"
+ANY_BODY = {
+    "requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 @router.put("/agents/{name}/pull", auth=works, response={200: schemas.AgentOut, 201: schemas.AgentOut, **REFUSALS})
@@ -69,7 +72,7 @@ def report_progress(request: HttpRequest, name: str, report: shapes.ProgressIn) 
     return Status(204, None)
 
 
-@router.post("/agents/{name}/artifacts", auth=works, response={201: shapes.KeptOut, **REFUSALS})
+@router.post("/agents/{name}/artifacts", auth=works, response={201: shapes.KeptOut, **REFUSALS}, openapi_extra=ANY_BODY)
 def keep_artifact(
     request: HttpRequest,
     name: str,

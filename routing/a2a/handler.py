@@ -6,6 +6,7 @@ committed before. So any web process answers for any task, and one that dies los
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -226,7 +227,7 @@ async def _followed(
     """Yield the updates after ``generation`` until the task has ended, or asks by an event after ``after``."""
     async with feed.feed().listen(task_id) as bell:
         while True:
-            told = await ask(_story, viewer, task_id)
+            told = await _read(viewer, task_id, bell)
             news = wire.updates(told)[generation:]
             for _, update in news:
                 yield update
@@ -234,6 +235,21 @@ async def _followed(
             if _is_done(told, after):
                 return
             await bell.wait()
+
+
+_reads: dict[tuple[Viewer, str, int], asyncio.Task[wire.Story]] = {}
+
+
+async def _read(viewer: Viewer, task_id: str, bell: feed.Bell) -> wire.Story:
+    """Return the task's story as of the bell's last ring. Many who follow one task read it once for all of them."""
+    key = (viewer, task_id, bell.rings)
+    if not bell.rings:  # has not rung yet: nobody knows how old another's reading is
+        return await ask(_story, viewer, task_id)
+    reading = _reads.get(key)
+    if reading is None:
+        reading = _reads[key] = asyncio.create_task(ask(_story, viewer, task_id))
+        reading.add_done_callback(lambda _: _reads.pop(key, None))
+    return await asyncio.shield(reading)
 
 
 def _is_done(told: wire.Story, after: int | None) -> bool:

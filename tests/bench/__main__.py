@@ -30,7 +30,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the figures of the bench that was asked for."""
-    from tests.bench import chain, decisions, durable, latency, learning, routing, site, workflows
+    from tests.bench import a2a, chain, decisions, durable, latency, learning, routing, site, workflows
 
     tasks, rounds = options.tasks or 1000, options.rounds or 7
     steps = {"chain": min(50, tasks), "chord": min(100, tasks)}
@@ -41,6 +41,7 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
         "workflows": lambda: workflows.measure(
             scale=min(1.0, (options.tasks or 1000) / 1000), rounds=options.rounds or 5
         ),
+        "a2a": lambda: a2a.measure(calls=min(200, tasks)),
         "routing": lambda: routing.measure(
             tasks=options.tasks or 6000, rounds=options.rounds or 1, trace=options.trace
         ),
@@ -57,7 +58,18 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument(
         "bench",
-        choices=["durable", "latency", "chain", "workflows", "memory", "start", "routing", "decisions", "learning"],
+        choices=[
+            "durable",
+            "latency",
+            "chain",
+            "workflows",
+            "a2a",
+            "memory",
+            "start",
+            "routing",
+            "decisions",
+            "learning",
+        ],
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--tasks", type=int)

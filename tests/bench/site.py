@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -62,11 +63,12 @@ def resident_bytes(home: Path) -> dict[str, int]:
 
 
 @contextmanager
-def site() -> Iterator[float]:
+def site(*options: str, port: int | None = None, **environment: str) -> Iterator[float]:
     """Yield the seconds that `up` took to get ready; it is stopped afterwards. Raises ``CannotStart``."""
     began = time.perf_counter()
     try:
-        ready = _manage("up", "--detach", "--bare", "--port", str(ports.any_free("127.0.0.1")))
+        place = str(port or ports.any_free("127.0.0.1"))
+        ready = _manage("up", "--detach", "--bare", "--port", place, *options, **environment)
         took_s = time.perf_counter() - began
         if ready.returncode != 0:
             raise CannotStart("`up` did not get ready: " + (ready.stdout + ready.stderr).strip()[-500:])
@@ -75,6 +77,8 @@ def site() -> Iterator[float]:
         _manage("down")
 
 
-def _manage(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )

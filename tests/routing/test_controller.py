@@ -44,6 +44,7 @@ def running(**options: Any) -> Iterator[Controller]:
         yield controller
     finally:
         controller.stop()
+        broker.ring()  # it need not wait for its next look
         thread.join(30)
         assert not thread.is_alive()
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from a2a_site.management.commands.test import environment
 
 SIZES = ("tasks", "rounds", "seconds", "trace", "waiting")  # options that are passed on
-BENCHES = ("durable", "latency", "chain", "workflows", "memory", "start", "routing", "decisions", "learning")
+BENCHES = ("durable", "latency", "chain", "workflows", "a2a", "memory", "start", "routing", "decisions", "learning")
 
 
 class Command(BaseCommand):

@@ -1,8 +1,57 @@
-// Durations that run, and times in the reader's own zone, with the zone said.
+// Durations that run, and times in the zone that the reader chose: UTC, the browser's own, or a named one.
 
-const FULL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
-const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
-const BARE = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const HERE = "here"; // the browser's own zone
+
+let full;
+let time;
+let bare;
+let day;
+let chosen = HERE;
+
+/** What was chosen: "UTC", "here", or the name of a zone. */
+export function zone() {
+  return chosen;
+}
+
+/** The zone's name, as it is printed. */
+export function zoneName() {
+  return full.resolvedOptions().timeZone;
+}
+
+/** Write all times in this zone from now on, on all pages. */
+export function setZone(name) {
+  use(name);
+  try {
+    localStorage.setItem("zone", chosen);
+  } catch {
+    // the choice holds for this page
+  }
+  writeTimes();
+}
+
+function use(name) {
+  const timeZone = name === HERE ? undefined : name;
+  try {
+    full = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long", timeZone });
+    chosen = name;
+  } catch {
+    return use(HERE); // this browser does not know it
+  }
+  time = new Intl.DateTimeFormat("en-GB", { ...CLOCK, timeZoneName: "short", timeZone });
+  bare = new Intl.DateTimeFormat("en-GB", { ...CLOCK, timeZone });
+  day = new Intl.DateTimeFormat("en-GB", { dateStyle: "short", timeZone });
+}
+
+function stored() {
+  try {
+    return localStorage.getItem("zone") || HERE;
+  } catch {
+    return HERE; // storage is switched off
+  }
+}
+
+use(stored());
 
 let ahead_ms = 0; // how far the server's clock is ahead of this one
 
@@ -33,14 +82,14 @@ export function since(iso) {
   return seconds < 9.95 ? `${Math.floor(seconds)} s` : duration(seconds);
 }
 
-/** Write a time into its element, in the reader's zone. */
+/** Write a time into its element. */
 export function writeClock(element) {
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.valueOf())) return;
-  const isToday = at.toDateString() === new Date().toDateString();
-  if (element.dataset.clock === "time") element.textContent = BARE.format(at);
-  else element.textContent = isToday ? TIME.format(at) : FULL.format(at);
-  element.title = FULL.format(at);
+  const isToday = day.format(at) === day.format(new Date());
+  if (element.dataset.clock === "time") element.textContent = bare.format(at);
+  else element.textContent = isToday ? time.format(at) : full.format(at);
+  element.title = full.format(at);
 }
 
 /** Write all times below `root`. */
