@@ -105,9 +105,7 @@ async def _resolve(url: httpx.URL) -> Address:
         raise Refused(f"{_shown(url)} is not https. Use https, or name the host in A2A_OUTBOUND_ALLOW.")
     for address in addresses:
         if not _is_public(address):
-            raise Refused(
-                f"{_shown(url)} leads to an address that is not public. If that is meant, name it in A2A_OUTBOUND_ALLOW."
-            )
+            raise Refused(f"{_shown(url)} leads to an address that is not public. A2A_OUTBOUND_ALLOW can allow it.")
     return addresses[0]
 
 

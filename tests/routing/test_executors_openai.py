@@ -145,7 +145,7 @@ WRONG: list[tuple[Callable[[BaseHTTPRequestHandler], None], type[ExecutorError],
 
 class TestTrouble:
     @pytest.mark.parametrize(("answer", "error", "retryable", "words"), WRONG)
-    def test_is_told_in_words(  # noqa: PLR0913
+    def test_is_told_in_words(
         self,
         run: Run,
         server: Endpoint,
