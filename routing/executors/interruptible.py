@@ -50,8 +50,8 @@ class Interruptible:
             coroutine.close()
             raise Canceled("The task was cancelled.")
         self._task = asyncio.current_task()
-        if self._cancelled and self._task is not None:  # it came between the look and the line above
-            self._task.cancel()
+        if self.is_cancelled():  # it came between the look and the line above
+            self._interrupt()
         try:
             async with asyncio.timeout(self._deadline - time.monotonic()) as patience:
                 return await coroutine
@@ -65,6 +65,10 @@ class Interruptible:
             raise
         finally:
             self._task = None
+
+    def is_cancelled(self) -> bool:
+        """Return whether a cancel came."""
+        return self._cancelled
 
     def _cancel(self) -> None:
         self._cancelled = True

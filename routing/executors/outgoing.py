@@ -9,7 +9,6 @@ special address is refused. The address that was looked at is the one connected 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 from collections.abc import Sequence
@@ -17,9 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from routing.addresses import Address, is_public, networks, parse
 from routing.executors.contract import Unavailable
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Refused(Unavailable, kind="refused_address", retryable=False):
@@ -95,7 +93,7 @@ async def _resolve(url: httpx.URL) -> Address:
         found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpx.ConnectError(f"{url.host} has no address: {error}") from error
-    addresses = [ipaddress.ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in found]
+    addresses = [parse(str(sockaddr[0])) for *_, sockaddr in found]
     if not addresses:
         raise httpx.ConnectError(f"{url.host} has no address")
     allowed = _allowed()
@@ -104,23 +102,9 @@ async def _resolve(url: httpx.URL) -> Address:
     if url.scheme != "https":
         raise Refused(f"{_shown(url)} is not https. Use https, or name the host in A2A_OUTBOUND_ALLOW.")
     for address in addresses:
-        if not _is_public(address):
+        if not is_public(address):
             raise Refused(f"{_shown(url)} leads to an address that is not public. A2A_OUTBOUND_ALLOW can allow it.")
     return addresses[0]
-
-
-def _is_public(address: Address) -> bool:
-    inner = _inside(address)
-    return all(each.is_global and not each.is_multicast and not each.is_reserved for each in (address, inner) if each)
-
-
-def _inside(address: Address) -> Address | None:
-    """Return the IPv4 address that an IPv6 one stands for: mapped, 6to4, Teredo, NAT64."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in ipaddress.ip_network("64:ff9b::/96"):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 
 
 def _allowed() -> Sequence[str]:
@@ -128,14 +112,7 @@ def _allowed() -> Sequence[str]:
 
 
 def _is_allowed(host: str, address: Address, allowed: Sequence[str]) -> bool:
-    return host.lower() in allowed or any(address in network for network in map(_network, allowed) if network)
-
-
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None
+    return host.lower() in allowed or any(address in network for network in networks(allowed))
 
 
 def _shown(url: httpx.URL) -> str:

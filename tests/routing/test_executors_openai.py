@@ -109,7 +109,12 @@ class TestRun:
 
     def test_a_cancel_hangs_up(self, run: Run, server: Endpoint, context: Recording) -> None:
         server.answer = hangs(server)
-        threading.Thread(target=lambda: server.heard.wait(20) and context.cancel()).start()
+
+        def cancel() -> None:
+            server.heard.wait(20)
+            context.cancel()
+
+        threading.Thread(target=cancel).start()
 
         with pytest.raises(Canceled):
             run()
