@@ -28,8 +28,15 @@ def parse(text: str) -> Address:
 
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Return the networks; a single address is one of its own. Raises ValueError."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    """Return the networks among the texts; a single address is one of its own, and names of hosts are left out."""
+    return tuple(network for text in texts if (network := _network(text)) is not None)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def is_public(address: Address, allowed: Iterable[Network] = ()) -> bool:

@@ -68,6 +68,8 @@ def _resolved(url: str, host: str, port: int) -> str:
         raise Refused(url, f"its name cannot be looked up ({error}).") from None
     known = [str(each[4][0]) for each in found]
     allowed = _allowed()
+    if known and host.lower() in settings.A2A_OUTBOUND_ALLOW:
+        return known[0].partition("%")[0]
     if not known or not all(addresses.is_public(addresses.parse(each), allowed) for each in known):
         raise Refused(url, "its name leads to an address that is not public.")
     return known[0].partition("%")[0]

@@ -107,16 +107,13 @@ class Handler(RequestHandler):
     async def on_message_send_stream(
         self, params: pb.SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
-        """Yield the task, and then every update until it has ended or asks."""
+        """Yield the task as the message found it, and then every update until it has ended or asks."""
         viewer = _viewer(context, WRITES)
         history = history_length(params.configuration)
         task_id, after = await ask(take, viewer, params)
-        first = await ask(_story, viewer, task_id)
-        yield wire.task(first, history=history)
-        generation = len(wire.updates(first))
-        if _is_done(first, after):
-            return
-        async for update in _followed(viewer, task_id, after, generation=generation):
+        found = wire.before(await ask(_story, viewer, task_id), after)
+        yield wire.task(found, history=history)
+        async for update in _followed(viewer, task_id, after, generation=len(wire.updates(found))):
             yield update
 
     @guarded

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +105,12 @@ def updates(story: Story) -> list[tuple[int, Update]]:
     for generation, (_, update) in enumerate(told, 1):
         update.metadata[GENERATION] = generation
     return told
+
+
+def before(story: Story, seq: int) -> Story:
+    """Return the story as it stood after the event with this number."""
+    events = tuple(event for event in story.events if event.seq <= seq)
+    return replace(story, events=events, output=story.output if len(events) == len(story.events) else None)
 
 
 def task(story: Story, *, history: int | None = None, with_artifacts: bool = True) -> pb.Task:

@@ -3,7 +3,7 @@
 A new kind of executor is one module with one class under ``@executor("name")``, imported below.
 """
 
-from routing.executors import celery_task, command, pull, python
+from routing.executors import celery_task, command, openai, pull, python
 from routing.executors.contract import (
     AgentFailed,
     BadInput,
@@ -50,6 +50,7 @@ __all__ = [
     "handlers",
     "load",
     "names",
+    "openai",
     "pull",
     "python",
 ]

@@ -71,3 +71,14 @@ def _is_name(name: Any) -> bool:
 
 def _is_variable(name: Any, value: Any) -> bool:
     return _is_name(name) and isinstance(value, str) and "\x00" not in value
+
+
+def number_problems(options: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return a problem for every option that is given and is no number within its bounds, both inclusive."""
+    found = []
+    for name, (low, high) in bounds.items():
+        value = options.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and low <= value <= high):
+            found.append(f"{name} must be a number from {low:g} to {high:g}.")
+    return found

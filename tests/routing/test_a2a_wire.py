@@ -93,6 +93,17 @@ class TestUpdates:
             assert part == whole[: len(part)]
 
 
+class TestBefore:
+    def test_is_what_stood_there_then(self) -> None:
+        done = story(WORKING, event(4, "completed"), output="done")
+
+        then = wire.before(done, 3)
+
+        assert states(wire.updates(then)) == ["working"]
+        assert wire.before(done, 4) == done
+        assert wire.task(wire.before(done, 0)).status.state == pb.TASK_STATE_SUBMITTED
+
+
 class TestTask:
     def test_begins_as_submitted(self) -> None:
         told = wire.task(story())
