@@ -6,6 +6,9 @@ written after that, with all that belongs to it, by the controller alone (``coor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -13,6 +16,10 @@ from django.utils import timezone
 
 from routing.models import DEFAULT_TENANT, Tenant, new_id
 from routing.models.names import valid_name
+
+if TYPE_CHECKING:
+    from coordination.graph import Graph, Step
+    from coordination.steps import Draft
 
 
 class RunState(models.TextChoices):
@@ -70,6 +77,13 @@ class Workflow(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def from_steps(cls, name: str, steps: Iterable[Draft | Step], **more: Any) -> Graph:
+        """Return the graph of a workflow written in Python, the same as from YAML: see ``coordination.steps``."""
+        from coordination.steps import from_steps
+
+        return from_steps(name, steps, **more)
 
 
 class WorkflowVersion(models.Model):

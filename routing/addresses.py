@@ -7,7 +7,7 @@ looked up once, all its addresses have to be public, and the connection goes to 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,6 +49,23 @@ def is_public(address: Address, allowed: Iterable[Network] = ()) -> bool:
         return False
     is_special = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_link_local
     return address.is_global and not is_special
+
+
+def refusal(scheme: str, host: str, found: Sequence[Address], allowed: Sequence[str]) -> str:
+    """Return why a host with these addresses is not called, "" if it may be.
+
+    Only what the operator ``allowed``, as hosts, addresses or networks, may be called by plain http.
+    """
+    inside = networks(allowed)
+    if host.lower() in allowed or all(any(_is_in(each, network) for network in inside) for each in found):
+        return ""
+    if scheme != "https":
+        return "it is not https"
+    return "" if all(is_public(each, inside) for each in found) else "it leads to an address that is not public"
+
+
+def _is_in(address: Address, network: Network) -> bool:
+    return address.version == network.version and address in network
 
 
 def _inside(address: Address) -> ipaddress.IPv4Address | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
@@ -31,14 +31,13 @@ def check(url: str) -> SplitResult:
         raise Refused(url, f"{error}.") from None
     if len(url) > MAX_URL or not parts.hostname or parts.username is not None or port == 0:
         raise Refused(url, "write it as https://example.com/path, without a password.")
-    if parts.scheme != "https" and not (parts.scheme == "http" and (settings.DEBUG or _allowed())):
+    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not _allowed()):
         raise Refused(url, "it has to begin with https://.")
     try:
         address = addresses.parse(parts.hostname)
     except ValueError:
         return parts  # a name
-    if not addresses.is_public(address, _allowed()):
-        raise Refused(url, "it is not a public one.")
+    _refuse(url, parts, [address])
     return parts
 
 
@@ -49,7 +48,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     """
     parts = check(url)
     host = parts.hostname or ""
-    address = _resolved(url, host, parts.port or (443 if parts.scheme == "https" else 80))
+    address = _resolved(url, parts)
     pinned = httpx.URL(url).copy_with(host=address)
     sent = {**headers, "Host": parts.netloc.rpartition("@")[2]}
     extensions = {"sni_hostname": host} if parts.scheme == "https" else {}
@@ -60,22 +59,25 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         return answer.status_code
 
 
-def _resolved(url: str, host: str, port: int) -> str:
-    """Return the address to connect to. Raises ``Refused`` unless all of the name's are public."""
+def _resolved(url: str, parts: SplitResult) -> str:
+    """Return the address to connect to. Raises ``Refused`` unless all of the name's may be called."""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Refused(url, f"its name cannot be looked up ({error}).") from None
-    known = [str(each[4][0]) for each in found]
-    allowed = _allowed()
-    if known and host.lower() in settings.A2A_OUTBOUND_ALLOW:
-        return known[0].partition("%")[0]
-    if not known or not all(addresses.is_public(addresses.parse(each), allowed) for each in known):
-        raise Refused(url, "its name leads to an address that is not public.")
-    return known[0].partition("%")[0]
+    known = [addresses.parse(str(each[4][0])) for each in found]
+    _refuse(url, parts, known)
+    return str(known[0])
 
 
-def _allowed() -> tuple[addresses.Network, ...]:
-    """Return the networks that may be called although they are not public: A2A_OUTBOUND_ALLOW."""
-    local = ["127.0.0.0/8", "::1/128"] if settings.A2A_CONFORMANCE else []
-    return addresses.networks([*settings.A2A_OUTBOUND_ALLOW, *local])
+def _refuse(url: str, parts: SplitResult, found: Sequence[addresses.Address]) -> None:
+    why = addresses.refusal(parts.scheme, parts.hostname or "", found, _allowed())
+    if why:
+        raise Refused(url, f"{why}. A2A_OUTBOUND_ALLOW can allow it.")
+
+
+def _allowed() -> list[str]:
+    """Return the hosts and networks that may be called although they are not public: A2A_OUTBOUND_ALLOW."""
+    local = ["127.0.0.0/8", "::1"] if settings.A2A_CONFORMANCE else []
+    return [*(each.lower() for each in settings.A2A_OUTBOUND_ALLOW), *local]

@@ -92,10 +92,7 @@ def _interfaces(offered: Offer, base: str) -> Iterable[pb.AgentInterface]:
         address = f"{_host(base)}:{settings.A2A_GRPC_PORT}"
         yield pb.AgentInterface(url=address, protocol_binding="GRPC", protocol_version=VERSION, tenant=offered.agent)
     for binding in ("JSONRPC", "HTTP+JSON"):
-        yield pb.AgentInterface(
-            url=url, protocol_binding=binding, protocol_version=OLD_VERSION,
-            tenant=offered.agent,
-        )  # fmt: skip
+        yield pb.AgentInterface(url=url, protocol_binding=binding, protocol_version=OLD_VERSION, tenant=offered.agent)
 
 
 def _host(base: str) -> str:

@@ -10,7 +10,6 @@ from routing import registry
 from routing.models import DEFAULT_TENANT
 
 SKILL = AGENT = "conformance"
-MODULE = "routing.a2a.conformance_agent"
 MODES = ("*/*",)
 WHOLE = {"x-a2a-input": "message"}  # the agent gets the message as it came
 

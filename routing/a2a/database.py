@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 THREADS = 4
 P = ParamSpec("P")
@@ -21,12 +21,6 @@ async def ask(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what the function returns, called in one of the threads."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_POOL, partial(_called, partial(function, *args, **kwargs)))
-
-
-def close() -> None:
-    """Close the threads' connections: for tests, whose database goes away."""
-    for _ in range(THREADS * 4):
-        _POOL.submit(connection.close).result()
 
 
 def _called(call: Callable[[], T]) -> T:

@@ -134,7 +134,7 @@ class Handler(RequestHandler):
         generation = min(_resumes_at(context) or len(told), len(told))
         for _, update in told[generation:]:
             yield update
-        async for update in _followed(viewer, params.id, None, generation=len(told)):
+        async for update in _followed(viewer, first.id, None, generation=len(told)):
             yield update
 
     @guarded

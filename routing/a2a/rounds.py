@@ -15,6 +15,7 @@ import celery
 from django.db import DatabaseError, connection
 from django.db.models import F, Q
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from routing.models import PushConfig
 
@@ -54,8 +55,10 @@ class Rounds:
             except DatabaseError as error:
                 log.warning("nobody can be told of updates now (%s)", error)
                 connection.close()
-            except Exception as error:
+            except OperationalError as error:
                 log.warning("updates are kept until a worker can be asked to tell them: %s", error)
+            except Exception:
+                log.exception("a round of push notifications broke; the next one is tried all the same")
         connection.close()
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from routing.addresses import Address, is_public, networks, parse
+from routing.addresses import Address, parse, refusal
 from routing.executors.contract import Unavailable
 
 
@@ -96,23 +96,14 @@ async def _resolve(url: httpx.URL) -> Address:
     addresses = [parse(str(sockaddr[0])) for *_, sockaddr in found]
     if not addresses:
         raise httpx.ConnectError(f"{url.host} has no address")
-    allowed = _allowed()
-    if all(_is_allowed(url.host, address, allowed) for address in addresses):
-        return addresses[0]
-    if url.scheme != "https":
-        raise Refused(f"{_shown(url)} is not https. Use https, or name the host in A2A_OUTBOUND_ALLOW.")
-    for address in addresses:
-        if not is_public(address):
-            raise Refused(f"{_shown(url)} leads to an address that is not public. A2A_OUTBOUND_ALLOW can allow it.")
+    why = refusal(url.scheme, url.host, addresses, _allowed())
+    if why:
+        raise Refused(f"{_shown(url)} is not called: {why}. A2A_OUTBOUND_ALLOW can allow it.")
     return addresses[0]
 
 
 def _allowed() -> Sequence[str]:
     return [each.strip().lower() for each in os.environ.get("A2A_OUTBOUND_ALLOW", "").split(",") if each.strip()]
-
-
-def _is_allowed(host: str, address: Address, allowed: Sequence[str]) -> bool:
-    return host.lower() in allowed or any(address in network for network in networks(allowed))
 
 
 def _shown(url: httpx.URL) -> str:

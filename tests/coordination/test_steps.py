@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordination.definition import read
+from coordination.models import Workflow
 from coordination.steps import (
     approval,
     ask,
@@ -43,6 +44,13 @@ steps:
     undo: {task: withdraw, input: "{{ steps.publish.output }}"}
 output: "{{ steps.publish.output }}"
 """
+
+
+class TestWorkflow:
+    def test_is_where_a_graph_is_written_in_python(self) -> None:
+        drafts = [task("a", "read"), task("b", "write", {"text": steps.a.output})]
+
+        assert Workflow.from_steps("w", drafts, priority=7) == from_steps("w", drafts, priority=7)
 
 
 class TestFromSteps:

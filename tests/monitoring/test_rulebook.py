@@ -13,7 +13,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 
-from monitoring import alerts, meters, rulebook, store
+from monitoring import alerts, meters, rulebook, rules, store
 from monitoring.conditions import Condition
 from monitoring.metrics import Sample
 from monitoring.models import Alert, Rule
@@ -145,3 +145,34 @@ class TestDoors:
 
         assert told["runbook"] == "docs/operations/redis-down.md"
         assert [(each["by"], "drained" in each["what"]) for each in told["changes"]] == [("ada", True)]
+
+
+class TestTitleOf:
+    @pytest.mark.parametrize(
+        ("title", "expected"),
+        [
+            ("{skill} is late.", "echo is late."),
+            ("{agent} of {skill}", "any agent of echo"),
+            ("Late.", "Late. (skill=echo)"),
+            ("{skill:>999999999}", "{skill:>999999999} (skill=echo)"),
+            ("{skill.__class__}", "{skill.__class__} (skill=echo)"),
+        ],
+    )
+    def test_puts_in_labels_and_nothing_else(self, title: str, expected: str) -> None:
+        assert rulebook.title_of(rule(title=title), (("skill", "echo"),)) == expected
+
+
+class TestLook:
+    def test_goes_on_with_the_others_where_one_rule_breaks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setitem(rules.KINDS, "broken", broken)
+        Rule.objects.all().delete()
+        rule(name="a", condition={"kind": "broken"}).save()
+        rule(name="b").save()
+        load = Sample(name="a2a_host_load", value=9.0)
+
+        [found] = rulebook.Evaluator().look([load], NOW)
+
+        assert found.kind == "b"

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from routing.addresses import is_public, networks, parse
+from routing.addresses import is_public, networks, parse, refusal
 
 
 class TestIsPublic:
@@ -37,3 +37,23 @@ class TestIsPublic:
         assert is_public(parse("::1"), allowed)
         assert not is_public(parse("10.2.0.1"), allowed)
         assert not is_public(ipaddress.ip_address("127.0.0.1"), allowed)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("scheme", "host", "found", "allowed", "words"),
+        [
+            ("https", "a.example", ["8.8.8.8"], [], ""),
+            ("https", "a.example", ["8.8.8.8", "10.0.0.1"], [], "not public"),
+            ("https", "a.example", ["10.0.0.1"], ["10.0.0.0/8"], ""),
+            ("http", "a.example", ["10.0.0.1"], ["10.0.0.0/8"], ""),
+            ("http", "a.example", ["8.8.8.8"], ["10.0.0.0/8"], "not https"),
+            ("http", "A.example", ["10.0.0.1"], ["a.example"], ""),
+        ],
+    )
+    def test_is_by_all_addresses_and_what_is_allowed(
+        self, scheme: str, host: str, found: list[str], allowed: list[str], words: str
+    ) -> None:
+        why = refusal(scheme, host, [parse(each) for each in found], allowed)
+
+        assert (words in why) if words else why == ""

@@ -37,6 +37,12 @@ class TestPost:
         with pytest.raises(outbound.Refused, match="cannot be looked up"):
             outbound.post("https://no-such-name.invalid/", b"{}", {})
 
+    def test_calls_by_http_what_the_operator_allows_alone(self, settings: Settings) -> None:
+        settings.A2A_OUTBOUND_ALLOW = ["192.0.2.0/24"]
+
+        with pytest.raises(outbound.Refused, match="not https"):
+            outbound.post("http://8.8.8.8/", b"{}", {})
+
     def test_reaches_what_the_operator_allows(self, settings: Settings) -> None:
         settings.A2A_OUTBOUND_ALLOW = ["127.0.0.0/8"]
         with listening() as listener:

@@ -17,7 +17,8 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-SOURCES = ("manage.py", "a2a_site", "analytics", "monitoring", "coordination", "routing", "a2a_client", "tests")
+APPS = ("a2a_site", "analytics", "monitoring", "coordination", "routing")
+SOURCES = ("manage.py", *APPS, "a2a_client", "tools", "tests")
 PYTHON = sys.executable
 PYTEST = (PYTHON, "-m", "pytest")
 WAITS = "journey or fault or browser"  # marks of the tests that mostly wait for other processes
